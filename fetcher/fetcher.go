@@ -1,0 +1,130 @@
+package fetcher
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Request says which file is wanted, where else its bytes are, and where it goes.
+type Request struct {
+	// URL is the file as the package manager named it. http, https or file.
+	URL *url.URL
+	// Mirrors are other URLs of the same bytes, best first. nil: none. URL itself need not be among them.
+	Mirrors []*url.URL
+	// Dest is the path at which the file appears, whole, by one rename. A directory, FIFO or device is refused.
+	Dest string
+	// Partial is the path under which unfinished bytes wait between runs. It has to be on the file system of Dest.
+	// "": a hidden name beside Dest. Next to it lies a journal, named like it with ".journal" appended.
+	Partial string
+	// Expect is what is known of the content. Zero: nothing.
+	Expect Expect
+	// Torrent says where to look for metainfo. Zero: do not look.
+	Torrent TorrentHint
+	// Volatile marks a file that changes under one name (a repository database, a signature): taken from one mirror,
+	// never resumed, never looked up as a torrent.
+	Volatile bool
+	// Cached is the path of an earlier copy of a Volatile file. If it exists the request is conditional on its
+	// modification time (If-Modified-Since, RFC 9110 section 13.1.3); on 304 it is copied to Dest. "": none.
+	Cached string
+}
+
+// Expect is what the caller knows of the content from elsewhere.
+type Expect struct {
+	Size   int64  // bytes; <= 0: unknown
+	SHA256 []byte // 32 bytes; nil: unknown
+	SHA512 []byte // 64 bytes; nil: unknown
+}
+
+// TorrentHint says where a file's metainfo may be found. The zero value: nowhere.
+type TorrentHint struct {
+	// URLs are asked at once, as many as three at a time, in this order. The first has to be the one on the host of
+	// Request.URL. They are not trusted more than that host (see ARCHITECTURE.md, "Which torrent counts").
+	URLs []*url.URL
+	// Metainfo is a torrent that the user named. It is trusted like a digest from the user. nil: none.
+	Metainfo []byte
+	// MetainfoURL is a torrent's location that the user named; trusted like Metainfo. nil: none.
+	MetainfoURL *url.URL
+	// Repository is the key under which "this repository has no torrents" is remembered. "": URL's directory.
+	Repository string
+}
+
+// A Fetcher fetches files. The zero value works: plain HTTP, silent, nothing remembered. Set fields before first use;
+// after that a Fetcher may be used by several goroutines.
+type Fetcher struct {
+	// Transport is cloned and given the engine's own limits and address checks. nil: HTTP/1.1 and HTTP/2, TLS
+	// verified with the system's roots, no proxy.
+	Transport *http.Transport
+	// UserAgent is sent with every request. "": "torrent-xfer".
+	UserAgent string
+	// Credentials returns user and password for a URL whose own userinfo is empty, as from a netrc file. nil: none.
+	Credentials func(*url.URL) (user, password string, ok bool)
+	// Hosts remembers hosts between files. nil: remember nothing.
+	Hosts *HostStats
+	// OnEvent is called from one goroutine at a time and has to return quickly. nil: nobody listens.
+	OnEvent func(Event)
+	// Log receives what a person debugging wants to know. nil: discard.
+	Log *slog.Logger
+	// MaxMirrors bounds the mirrors used at once for one file. <= 0: 16.
+	MaxMirrors int
+	// LimitRate bounds the bytes/s received over all sources together. <= 0: no limit.
+	LimitRate int64
+	// ConnectTimeout bounds dialling and the TLS handshake, each. <= 0: 10 s.
+	ConnectTimeout time.Duration
+	// StallTimeout is how long a source may be silent before it is set aside. <= 0: 10 s.
+	StallTimeout time.Duration
+}
+
+// Result tells how a file came to be.
+type Result struct {
+	Size       int64          `json:"size"`
+	Elapsed    time.Duration  `json:"elapsed_ns"`
+	Received   int64          `json:"received"`    // bytes of content received from all sources in this run
+	Duplicate  int64          `json:"duplicate"`   // of Received: bytes that were there already or had to be fetched again
+	Resumed    int64          `json:"resumed"`     // bytes found right on disk from an earlier run
+	Verified   string         `json:"verified"`    // "sha256", "sha512", "torrent", "" when nothing to check against was known
+	InfoHash   string         `json:"info_hash"`   // hex, of the torrent that was used; "": none
+	NotChanged bool           `json:"not_changed"` // the server answered 304 and Cached was copied
+	Sources    []SourceReport `json:"sources"`     // in the order in which they were first used
+}
+
+// SourceReport is what one source gave.
+type SourceReport struct {
+	Name      string        `json:"name"`          // the URL without credentials
+	Bytes     int64         `json:"bytes"`         // content bytes received from it
+	Requests  int           `json:"requests"`      // HTTP requests for content
+	FirstByte time.Duration `json:"first_byte_ns"` // from its first request to its first content byte; 0: none came
+	Blame     string        `json:"blame"`         // why it was set aside; "": it was not
+}
+
+// EventKind is one of the four things that happen to a download (cf. alpm_download_event_type_t in pacman's alpm.h).
+type EventKind int
+
+const (
+	Started  EventKind = iota // the first byte of content arrived, or the size became known
+	Progress                  // some more arrived; about ten times a second
+	Retried                   // a source was set aside; Source and Message say which and why
+	Finished                  // Fetch is about to return; Err says how
+)
+
+// Event is a snapshot of one download.
+type Event struct {
+	Kind    EventKind
+	Size    int64   // bytes; -1: unknown
+	Done    int64   // bytes of content in place
+	Rate    float64 // bytes/s over the last seconds
+	Mirrors int     // mirrors in use
+	Known   int     // mirrors known, in use or not
+	Source  string  // Retried: the source
+	Message string  // Retried: why, one line without control characters
+	Err     error   // Finished
+}
+
+// Fetch brings req.URL to req.Dest. It returns nil exactly when Dest holds the whole file, and right as far as anything
+// known can tell. Otherwise Dest is as it was before, and the error wraps one of the errors of this package, a context
+// error, or describes what the network said. The Result is never nil.
+func (f *Fetcher) Fetch(ctx context.Context, req Request) (*Result, error) {
+	return f.fetch(ctx, req)
+}
