@@ -104,11 +104,20 @@ func (h *HostStats) load() {
 	if err != nil {
 		return
 	}
-	var clamped []string
-	h.hosts, h.repos, clamped = decodeHostStats(data, h.clock())
-	// A time in the future was set to now. That has to reach the file, or it would be now at every load.
-	for _, repo := range clamped {
-		touch(&h.touchedRepos, repo)
+	now := h.clock()
+	h.hosts, h.repos = decodeHostStats(data)
+	// Times in the future become now. That has to reach the file, or they would be now at every load.
+	for host, s := range h.hosts {
+		if clamp(now, &s.LastFailure, &s.Updated) {
+			h.hosts[host] = s
+			touch(&h.touchedHosts, host)
+		}
+	}
+	for repo, s := range h.repos {
+		if clamp(now, &s.Barren, &s.Updated) {
+			h.repos[repo] = s
+			touch(&h.touchedRepos, repo)
+		}
 	}
 }
 
@@ -153,7 +162,7 @@ func (h *HostStats) merge(hosts map[string]hostStat, repos map[string]repoStat) 
 	}
 	allHosts, allRepos := map[string]hostStat{}, map[string]repoStat{}
 	if data, err := readHostStats(h.path); err == nil {
-		allHosts, allRepos, _ = decodeHostStats(data, h.clock())
+		allHosts, allRepos = decodeHostStats(data)
 	}
 	for host, s := range hosts {
 		allHosts[host] = s
@@ -180,7 +189,7 @@ func (h *HostStats) get(host string) hostStat {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.hosts[host]
-	if s.Failures > 0 && !h.within(&s.LastFailure, failuresLast) {
+	if s.Failures > 0 && !h.within(s.LastFailure, failuresLast) {
 		s.Failures = 0
 	}
 	return s
@@ -202,7 +211,7 @@ func (h *HostStats) succeeded(host string, speed float64, firstByte time.Duratio
 // failed notes that a host did not give what it was asked for.
 func (h *HostStats) failed(host string) {
 	h.updateHost(host, func(s *hostStat) {
-		if !h.within(&s.LastFailure, failuresLast) {
+		if !h.within(s.LastFailure, failuresLast) {
 			s.Failures = 0
 		}
 		s.Failures = min(s.Failures+1, maxFailures)
@@ -214,7 +223,7 @@ func (h *HostStats) failed(host string) {
 func (h *HostStats) torrentMissed(repo string) {
 	h.updateRepo(repo, func(s *repoStat) {
 		if s.Misses >= barrenMisses {
-			if h.within(&s.Barren, barrenLasts) {
+			if h.within(s.Barren, barrenLasts) {
 				return
 			}
 			s.Misses = 0
@@ -237,13 +246,8 @@ func (h *HostStats) barren(repo string) bool {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s, ok := h.repos[repo]
-	if !ok || s.Misses < barrenMisses {
-		return false
-	}
-	barren := h.within(&s.Barren, barrenLasts)
-	h.repos[repo] = s
-	return barren
+	s := h.repos[repo]
+	return s.Misses >= barrenMisses && h.within(s.Barren, barrenLasts)
 }
 
 func (h *HostStats) updateHost(host string, change func(*hostStat)) {
@@ -291,13 +295,21 @@ func (h *HostStats) clock() time.Time {
 	return time.Now()
 }
 
-// within reports whether less than d has passed since *t. A time in the future is set to now: the clock was put back.
-func (h *HostStats) within(t *time.Time, d time.Duration) bool {
-	now := h.clock()
-	if t.After(now) {
-		*t = now
+// within reports whether less than d has passed since t. A t in the future, because the clock was put back since it was
+// loaded, is forgotten.
+func (h *HostStats) within(t time.Time, d time.Duration) bool {
+	age := h.clock().Sub(t)
+	return age >= 0 && age < d
+}
+
+// clamp sets the times that are later than now to now and reports whether there were any.
+func clamp(now time.Time, times ...*time.Time) (clamped bool) {
+	for _, t := range times {
+		if t.After(now) {
+			*t, clamped = now, true
+		}
 	}
-	return now.Sub(*t) < d
+	return clamped
 }
 
 func mean(old, sample float64) float64 {
@@ -399,43 +411,42 @@ func createAlone(path string) (*os.File, error) {
 	}
 }
 
-// decodeHostStats reads a cache file and leaves out what makes no sense. Times later than now become now; clamped names
-// the repositories to which that happened. The maps are never nil.
-func decodeHostStats(data []byte, now time.Time) (hosts map[string]hostStat, repos map[string]repoStat, clamped []string) {
-	hosts, repos = map[string]hostStat{}, map[string]repoStat{}
+// decodeHostStats reads a cache file and leaves out what makes no sense. The maps are never nil.
+func decodeHostStats(data []byte) (map[string]hostStat, map[string]repoStat) {
+	hosts, repos := map[string]hostStat{}, map[string]repoStat{}
 	var file hostStatsFile
 	if json.Unmarshal(data, &file) != nil || file.Version != hostStatsVersion {
-		return hosts, repos, nil
+		return hosts, repos
 	}
 	for host, l := range file.Hosts {
 		if !rememberable(host) || l.Speed < 0 || l.Speed > maxSpeed || l.FirstByte < 0 || l.FirstByte > int64(maxFirstByte) ||
-			l.Failures < 0 || l.Failures > maxFailures || l.LastFailure < 0 || l.Updated < 0 {
+			l.Failures < 0 || l.Failures > maxFailures || !plausible(l.LastFailure) || !plausible(l.Updated) {
 			continue
 		}
 		hosts[host] = hostStat{
 			Speed: l.Speed, FirstByte: time.Duration(l.FirstByte), Failures: l.Failures,
-			LastFailure: atMost(l.LastFailure, now), Updated: atMost(l.Updated, now),
+			LastFailure: moment(l.LastFailure), Updated: moment(l.Updated),
 		}
 	}
 	for repo, l := range file.Repositories {
-		if !rememberable(repo) || l.Misses < 0 || l.Misses > barrenMisses || l.Barren < 0 || l.Updated < 0 {
+		if !rememberable(repo) || l.Misses < 0 || l.Misses > barrenMisses || !plausible(l.Barren) || !plausible(l.Updated) {
 			continue
 		}
-		if l.Barren > now.Unix() {
-			clamped = append(clamped, repo)
-		}
-		repos[repo] = repoStat{Misses: l.Misses, Barren: atMost(l.Barren, now), Updated: atMost(l.Updated, now)}
+		repos[repo] = repoStat{Misses: l.Misses, Barren: moment(l.Barren), Updated: moment(l.Updated)}
 	}
-	hosts = newest(hosts, maxRemembered, func(s hostStat) time.Time { return s.Updated })
-	repos = newest(repos, maxRemembered, func(s repoStat) time.Time { return s.Updated })
-	return hosts, repos, clamped
+	return hosts, repos
 }
 
-func atMost(seconds int64, now time.Time) time.Time {
+func plausible(seconds int64) bool {
+	return seconds >= 0 && seconds < 1<<40
+}
+
+// moment is the inverse of seconds.
+func moment(seconds int64) time.Time {
 	if seconds == 0 {
 		return time.Time{}
 	}
-	return time.Unix(min(seconds, now.Unix()), 0)
+	return time.Unix(seconds, 0)
 }
 
 // encodeHostStats writes as many of the newest entries as a file may hold.
