@@ -74,8 +74,10 @@ const (
 	EndlessChunked                       // chunked; zeros follow the body for ever
 	EndlessHeaders                       // header lines for ever, one every Dur
 	HugeHeader                           // one header line of At bytes; 0: 8 MiB
-	ControlChars                         // ESC, BEL and other control characters in ETag, Server and Content-Disposition
-	ControlRedirect                      // a redirect whose Location has control characters
+	ControlChars                         // ESC and BEL in ETag, Server and Content-Disposition; Go's client refuses such a header
+	ControlC1                            // the same with C1 control characters in UTF-8, which Go's client lets pass
+	ControlReason                        // status 404 with ESC and BEL in the reason phrase
+	ControlRedirect                      // a redirect to a dead port, control characters and percent-encoded ESC in Location
 	RedirectLoop                         // a redirect to itself
 	Redirect                             // a redirect to Target
 	OwnTorrent                           // wrong bytes like WrongBytes, and beside them a torrent made of those
@@ -136,6 +138,8 @@ var kinds = map[FaultKind]struct {
 	EndlessHeaders:  {"endless-headers", stageAnswer, "header lines without an end, one every dur"},
 	HugeHeader:      {"huge-header", stageAnswer, "one header line of at bytes (0: 8 MiB)"},
 	ControlChars:    {"control", stageHead, "control characters in headers"},
+	ControlC1:       {"control-c1", stageHead, "C1 control characters in headers"},
+	ControlReason:   {"control-reason", stageAnswer, "status 404 with control characters in the reason phrase"},
 	ControlRedirect: {"control-redirect", stageAnswer, "a redirect to a Location with control characters"},
 	RedirectLoop:    {"redirect-loop", stageAnswer, "a redirect to itself"},
 	Redirect:        {"redirect", stageAnswer, "a redirect to target"},

@@ -22,6 +22,7 @@ const (
 	loginPage = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body><h1>Welcome to the hotel network</h1>" +
 		"<form method=\"post\" action=\"/login\"><input name=\"room\"><button>Connect</button></form></body></html>\n"
 	control = "\x1b[2J\x1b]0;owned\x07\x08\x7f"
+	c1      = "\u009b2J\u009d0;owned\u009c"
 )
 
 // exchange is one request and its answer.
@@ -133,8 +134,13 @@ func (x *exchange) instead(f *faultState) {
 	case Login, HTMLTorrent:
 		x.page(http.StatusOK, loginPage)
 	case ControlRedirect:
-		h.Set("Location", "http://127.0.0.1:1/"+control)
+		h.Set("Location", "http://127.0.0.1:1/"+url.PathEscape(control)+c1)
 		x.page(http.StatusFound, "")
+	case ControlReason:
+		w, err := x.raw("HTTP/1.1", http.StatusNotFound, "Not Found "+control, nil)
+		if err == nil {
+			io.WriteString(w, "Content-Length: 0\r\n\r\n") // an error is the client's
+		}
 	case RedirectLoop:
 		h.Set("Location", x.r.URL.RequestURI())
 		x.page(http.StatusFound, "")
@@ -142,7 +148,7 @@ func (x *exchange) instead(f *faultState) {
 		h.Set("Location", target(f.Target, x.r.URL))
 		x.page(http.StatusFound, "")
 	case EndlessHeaders:
-		w, err := x.raw("HTTP/1.1", http.StatusOK, nil)
+		w, err := x.raw("HTTP/1.1", http.StatusOK, "OK", nil)
 		line := []byte("X-Endless: " + strings.Repeat("e", 1000) + "\r\n")
 		for err == nil {
 			if _, err = w.Write(line); err == nil {
@@ -154,7 +160,7 @@ func (x *exchange) instead(f *faultState) {
 		if n <= 0 {
 			n = 8 << 20
 		}
-		w, err := x.raw("HTTP/1.1", http.StatusOK, nil)
+		w, err := x.raw("HTTP/1.1", http.StatusOK, "OK", nil)
 		if err == nil {
 			// The client may have given up; there is nobody else to tell.
 			io.WriteString(w, "X-Huge: "+strings.Repeat("h", int(n))+"\r\nContent-Length: 0\r\n\r\n")
@@ -373,7 +379,7 @@ func (x *exchange) send(file File) {
 		a.header.Del("Content-Range")
 		a.header.Del("Accept-Ranges")
 	}
-	headFits := func(f *faultState) bool { return f.Kind == ControlChars || a.status == http.StatusPartialContent }
+	headFits := func(f *faultState) bool { return f.Kind == ControlChars || f.Kind == ControlC1 || a.status == http.StatusPartialContent }
 	for f := range x.s.struck(stageHead, x.path, headFits) {
 		x.strike(f)
 		switch f.Kind {
@@ -397,10 +403,14 @@ func (x *exchange) send(file File) {
 			a.label(a.from, a.total)
 		case RangeTotal:
 			a.label(a.from, a.total+4096)
-		case ControlChars:
-			a.header.Set("ETag", `"`+control+`"`)
-			a.header.Set("Server", control)
-			a.header.Set("Content-Disposition", "attachment; filename="+control)
+		case ControlChars, ControlC1:
+			text := control
+			if f.Kind == ControlC1 {
+				text = c1
+			}
+			a.header.Set("ETag", `"`+text+`"`)
+			a.header.Set("Server", text)
+			a.header.Set("Content-Disposition", "attachment; filename="+text)
 		}
 	}
 	if x.r.Method == http.MethodHead {
@@ -459,7 +469,7 @@ func (x *exchange) frame(a *answer, kind FaultKind, at int64) error {
 			}
 			a.header.Set("Content-Length", strconv.FormatInt(max(length+at, 0), 10))
 		}
-		w, err := x.raw(proto, a.status, a.header)
+		w, err := x.raw(proto, a.status, http.StatusText(a.status), a.header)
 		if err != nil {
 			return err
 		}
@@ -488,7 +498,7 @@ func (x *exchange) frame(a *answer, kind FaultKind, at int64) error {
 
 // raw takes the connection from net/http and writes the start of a header: everything but its last empty line. The
 // connection is closed when the mirror or the exchange ends. Over HTTP/2 it is reset.
-func (x *exchange) raw(proto string, code int, header http.Header) (io.Writer, error) {
+func (x *exchange) raw(proto string, code int, reason string, header http.Header) (io.Writer, error) {
 	nc, _, err := http.NewResponseController(x.w).Hijack()
 	if err != nil {
 		x.conn.reset()
@@ -503,7 +513,7 @@ func (x *exchange) raw(proto string, code int, header http.Header) (io.Writer, e
 	})
 	context.AfterFunc(x.ctx, func() { nc.Close() })
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %d %s\r\nDate: %s\r\nConnection: close\r\n", proto, code, http.StatusText(code),
+	fmt.Fprintf(&b, "%s %d %s\r\nDate: %s\r\nConnection: close\r\n", proto, code, reason,
 		time.Now().UTC().Format(http.TimeFormat))
 	header.Write(&b) // a bytes.Buffer does not fail
 	x.s.stats.update(func() { x.entry.Status = code })
