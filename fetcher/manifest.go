@@ -33,8 +33,9 @@ const (
 	maxNesting     = 32      // dicts and lists within each other
 	maxElements    = 1 << 20 // keys and values in all
 	maxName        = 255     // bytes of one path element
-	maxURL         = 4096    // bytes
+	maxURL         = 2048    // bytes
 	maxURLs        = 256     // web seeds, and trackers, of one torrent
+	maxURLsRead    = 1024    // of each, usable or not
 )
 
 // Manifest is what a torrent says of one file. It is made by ParseTorrent or by UnmarshalJSON and does not change
@@ -304,8 +305,11 @@ func parseTorrent(data []byte, name string) (*Manifest, error) {
 	if err := checkBencode(data); err != nil {
 		return nil, err
 	}
-	meta := bvalue(data)
-	info := meta.get("info")
+	var info, announce, announceList, urlList, sources, httpseeds, layers bvalue
+	bvalue(data).getAll(map[string]*bvalue{
+		"info": &info, "announce": &announce, "announce-list": &announceList, "url-list": &urlList, "sources": &sources,
+		"httpseeds": &httpseeds, "piece layers": &layers,
+	})
 	if !info.isDict() {
 		return nil, errors.New("no info dictionary")
 	}
@@ -314,14 +318,14 @@ func parseTorrent(data []byte, name string) (*Manifest, error) {
 		return nil, err
 	}
 	if p.hasV2 {
-		err = p.readTree(info)
+		err = p.readTree()
 	} else {
 		err = p.readFiles()
 	}
 	if err != nil {
 		return nil, err
 	}
-	if p.name != "" && !p.found {
+	if !p.found {
 		return nil, fmt.Errorf("no file called %.64q in it", p.name)
 	}
 	m := &Manifest{
@@ -334,7 +338,7 @@ func parseTorrent(data []byte, name string) (*Manifest, error) {
 		m.InfoHash = hex.EncodeToString(m.identity[:])
 	}
 	if p.hasV2 {
-		err = m.takeLayer(meta.get("piece layers"), p.root)
+		err = m.takeLayer(layers, p.root)
 	} else {
 		err = m.takePieces(p)
 	}
@@ -344,8 +348,8 @@ func parseTorrent(data []byte, name string) (*Manifest, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	m.WebSeeds = webSeeds(meta, p)
-	m.Trackers = trackers(meta)
+	m.WebSeeds = webSeeds(p, []bvalue{urlList, sources}, httpseeds)
+	m.Trackers = trackers(announce, announceList)
 	return m, nil
 }
 
@@ -396,6 +400,7 @@ type torrentParser struct {
 	pieceLength  int64
 	hasV1, hasV2 bool
 	single       bool   // v1: has a length instead of files
+	tree         bvalue // v2
 	pieces       []byte // v1
 	files        v1Files
 	total        int64 // v1: bytes in all, padding included
@@ -410,24 +415,24 @@ type torrentParser struct {
 
 func newTorrentParser(info bvalue, name string) (*torrentParser, error) {
 	p := &torrentParser{name: name, behind: -1}
-	version := int64(1)
-	if v := info.get("meta version"); v != nil {
-		version, _ = v.int()
-	}
-	if version != 1 && version != 2 {
+	var version, torrentName, pieceLength, pieces, length, files bvalue
+	info.getAll(map[string]*bvalue{
+		"meta version": &version, "name": &torrentName, "piece length": &pieceLength, "pieces": &pieces, "length": &length,
+		"files": &files, "file tree": &p.tree,
+	})
+	v, ok := version.int()
+	if version != nil && (!ok || v != 1 && v != 2) {
 		return nil, errors.New("unknown meta version")
 	}
-	var ok bool
-	if p.torrentName, ok = info.get("name").str(); !ok {
+	if p.torrentName, ok = torrentName.str(); !ok {
 		return nil, errors.New("no name")
 	}
 	if err := checkName(p.torrentName); err != nil {
 		return nil, err
 	}
-	pieces, length, files := info.get("pieces"), info.get("length"), info.get("files")
-	p.hasV2 = version == 2
+	p.hasV2 = v == 2
 	p.hasV1 = !p.hasV2 || pieces != nil || length != nil || files != nil
-	if p.pieceLength, ok = info.get("piece length").int(); !ok {
+	if p.pieceLength, ok = pieceLength.int(); !ok {
 		return nil, errors.New("no piece length")
 	}
 	if err := checkPieceLength(p.pieceLength, p.hasV2); err != nil {
@@ -541,8 +546,8 @@ func (p *torrentParser) readFiles() error {
 }
 
 // readTree goes through the files of a v2 info dictionary, and beside them through the v1 files of a hybrid.
-func (p *torrentParser) readTree(info bvalue) error {
-	tree, ok := info.get("file tree").entries()
+func (p *torrentParser) readTree() error {
+	tree, ok := p.tree.entries()
 	if !ok {
 		return errors.New("no file tree")
 	}
@@ -786,7 +791,7 @@ func (s *urlSet) add(u string) bool {
 
 // webSeeds collects the URLs of the file. In url-list and sources one that ends in "/" stands for a directory; so does
 // each of a multi-file torrent (BEP 19).
-func webSeeds(meta bvalue, p *torrentParser) []string {
+func webSeeds(p *torrentParser, lists []bvalue, httpseeds bvalue) []string {
 	suffix := url.PathEscape(string(p.torrentName))
 	for _, elem := range p.path {
 		suffix += "/" + url.PathEscape(string(elem))
@@ -798,8 +803,8 @@ func webSeeds(meta bvalue, p *torrentParser) []string {
 			seeds = append(seeds, s)
 		}
 	}
-	for _, key := range []string{"url-list", "sources"} {
-		for s := range meta.get(key).strings() {
+	for _, list := range lists {
+		for s := range list.strings(maxURLsRead) {
 			base, ok := cleanURL(s, "http", "https")
 			if !ok {
 				continue
@@ -813,7 +818,7 @@ func webSeeds(meta bvalue, p *torrentParser) []string {
 			add(cleanURL(base, "http", "https"))
 		}
 	}
-	for s := range meta.get("httpseeds").strings() {
+	for s := range httpseeds.strings(maxURLsRead) {
 		s, ok := cleanURL(s, "http", "https")
 		if !ok {
 			continue
@@ -826,12 +831,14 @@ func webSeeds(meta bvalue, p *torrentParser) []string {
 }
 
 // trackers returns announce-list, or announce if there is none (BEP 12).
-func trackers(meta bvalue) [][]string {
+func trackers(announce, announceList bvalue) [][]string {
 	var tiers [][]string
+	left := maxURLsRead
 	var seen urlSet
 	add := func(list bvalue) {
 		var tier []string
-		for s := range list.strings() {
+		for s := range list.strings(left) {
+			left--
 			if s, ok := cleanURL(s, "http", "https", "udp"); ok && seen.add(s) {
 				tier = append(tier, s)
 			}
@@ -840,14 +847,14 @@ func trackers(meta bvalue) [][]string {
 			tiers = append(tiers, tier)
 		}
 	}
-	rest, _ := meta.get("announce-list").items()
+	rest, _ := announceList.items()
 	for rest != nil {
 		var tier bvalue
 		tier, rest = rest.next()
 		add(tier)
 	}
 	if tiers == nil {
-		add(meta.get("announce"))
+		add(announce)
 	}
 	return tiers
 }
@@ -1138,28 +1145,48 @@ func (v bvalue) nextEntry() (key []byte, val, rest bvalue) {
 	return key, val, rest
 }
 
-// get returns the value of a key; nil if v is not a dict or has no such key.
+// get returns the value of a key; nil if v is not a dict or has no such key. It goes no further than the sorted keys
+// make it.
 func (v bvalue) get(name string) bvalue {
 	rest, _ := v.entries()
 	for rest != nil {
-		var key []byte
-		var val bvalue
-		if key, val, rest = rest.nextEntry(); string(key) == name {
+		var key, val bvalue
+		key, rest = rest.next()
+		k, _ := key.str()
+		if string(k) == name {
+			val, _ = rest.next()
 			return val
 		}
+		if string(k) > name {
+			return nil
+		}
+		_, rest = rest.next()
 	}
 	return nil
 }
 
-// strings yields the one string that v is, or the strings of the list that v is.
-func (v bvalue) strings() func(yield func(string) bool) {
+// getAll sets the values of the keys of a dict in one pass; what it does not find stays as it is.
+func (v bvalue) getAll(want map[string]*bvalue) {
+	rest, _ := v.entries()
+	for rest != nil {
+		var key []byte
+		var val bvalue
+		key, val, rest = rest.nextEntry()
+		if p := want[string(key)]; p != nil {
+			*p = val
+		}
+	}
+}
+
+// strings yields the one string that v is, or at most n strings of the list that v is.
+func (v bvalue) strings(n int) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
-		if s, ok := v.str(); ok {
+		if s, ok := v.str(); ok && n > 0 {
 			yield(string(s))
 			return
 		}
 		rest, _ := v.items()
-		for rest != nil {
+		for ; rest != nil && n > 0; n-- {
 			var item bvalue
 			item, rest = rest.next()
 			if s, ok := item.str(); ok && !yield(string(s)) {
