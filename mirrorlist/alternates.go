@@ -73,7 +73,7 @@ func (l *List) Alternates(u *url.URL) (mirrors []*url.URL, repository string) {
 		if err != nil || r.variables() != best.variables() {
 			continue
 		}
-		m, err := url.Parse(vars.expand(strings.TrimRight(s.URL, "/")) + "/" + rest)
+		m, err := below(vars.expand(s.URL), rest)
 		if err != nil {
 			continue
 		}
@@ -87,6 +87,17 @@ func (l *List) Alternates(u *url.URL) (mirrors []*url.URL, repository string) {
 		}
 	}
 	return mirrors, repository
+}
+
+// below appends an escaped path to a server's URL. The server's own path is escaped as needed.
+func below(server, rest string) (*url.URL, error) {
+	u, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+	u.RawPath = strings.TrimRight(u.EscapedPath(), "/") + "/" + rest
+	u.Path, err = url.PathUnescape(u.RawPath)
+	return u, err
 }
 
 // serves tells whether the server is meant for a file of this name.
@@ -250,7 +261,7 @@ func parseRoot(raw string) (root, error) {
 	if strings.Contains(u.Host, "$") {
 		return root{}, errors.New("a variable in the host name")
 	}
-	path := strings.Trim(u.EscapedPath(), "/")
+	path := strings.TrimPrefix(strings.TrimRight(u.EscapedPath(), "/"), "/")
 	if path == "" {
 		return r, nil
 	}

@@ -131,6 +131,8 @@ func TestAlternates(t *testing.T) {
 
 		{"longest root", []Repository{servers("http://h", "http://x"), servers("http://h/a/b", "http://y"), servers("http://h/a", "http://z")},
 			"http://h/a/b/c", "http://h/a/b", []string{"http://y/c"}},
+		{"space in a root", []Repository{servers("http://h/d", "http://x/a b")}, "http://h/d/f!(1)", "http://h/d", []string{"http://x/a%20b/f!(1)"}},
+		{"doubled slash in the root", []Repository{servers("http://h//d", "http://x//")}, "http://h//d/f", "http://h//d", []string{"http://x/f"}},
 		{"root without path", []Repository{servers("http://h", "http://x")}, "http://h/a", "http://h", []string{"http://x/a"}},
 		{"literal before template", []Repository{servers("http://h/$repo", "http://x/$repo"), servers("http://h/core", "http://y")},
 			"http://h/core/f", "http://h/core", []string{"http://y/f"}},

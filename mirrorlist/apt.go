@@ -17,7 +17,7 @@ import (
 // the mirror list at that path, which is read through opts. torrent+ before a scheme is ignored; cdrom: entries are
 // skipped, and so are, with a warning, all others that are not http or https.
 func ParseSourcesList(r io.Reader, opts Options) (*List, error) {
-	p := &parser{opts: opts}
+	p := newParser(opts)
 	lines, err := p.readLines("", r)
 	if err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func ParseSourcesList(r io.Reader, opts Options) (*List, error) {
 // ParseDeb822 reads apt's stanza format, sources.list(5). The URIs of a stanza are one repository. Stanzas that are not
 // enabled are skipped. URIs are treated as by [ParseSourcesList].
 func ParseDeb822(r io.Reader, opts Options) (*List, error) {
-	p := &parser{opts: opts}
+	p := newParser(opts)
 	lines, err := p.readLines("", r)
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func ParseDeb822(r io.Reader, opts Options) (*List, error) {
 // in the order of the list, where apt would shuffle them. Of the other remarks type: and arch: are kept; what else a line
 // is limited to (codename, component, lang, suite) cannot be told from a file's URL and is ignored.
 func ParseURLs(r io.Reader, opts Options) (*List, error) {
-	p := &parser{opts: opts}
+	p := newParser(opts)
 	lines, err := p.readLines("", r)
 	if err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func cutField(line string) (field, rest string) {
 }
 
 func (p *parser) deb822(name string, lines []string) error {
-	stanza := map[string]string{}
+	stanza := map[string][]string{}
 	field, first := "", 0
 	for i, line := range append(lines, "") {
 		at := place{name, i}
@@ -158,12 +158,12 @@ func (p *parser) deb822(name string, lines []string) error {
 		case strings.HasPrefix(line, "#"):
 		case strings.Trim(line, " \t") == "":
 			p.stanza(place{name, first}, stanza)
-			stanza, field = map[string]string{}, ""
+			stanza, field = map[string][]string{}, ""
 		case line[0] == ' ' || line[0] == '\t':
 			if field == "" {
 				return fmt.Errorf("%v: a continuation line of no field", at)
 			}
-			stanza[field] += "\n" + line
+			stanza[field] = append(stanza[field], line)
 		default:
 			key, value, ok := strings.Cut(line, ":")
 			if !ok {
@@ -177,21 +177,21 @@ func (p *parser) deb822(name string, lines []string) error {
 				// Most likely an empty line is missing: two repositories would become one.
 				return fmt.Errorf("%v: the field is there twice", at)
 			}
-			stanza[field] = value
+			stanza[field] = []string{value}
 		}
 	}
 	return nil
 }
 
-func (p *parser) stanza(at place, fields map[string]string) {
+func (p *parser) stanza(at place, fields map[string][]string) {
 	if len(fields) == 0 {
 		return
 	}
-	switch strings.ToLower(strings.TrimSpace(fields["enabled"])) {
+	switch strings.ToLower(strings.TrimSpace(strings.Join(fields["enabled"], " "))) {
 	case "no", "false", "without", "off", "disable", "0":
 		return
 	}
-	uris := strings.Fields(fields["uris"])
+	uris := strings.Fields(strings.Join(fields["uris"], " "))
 	if len(uris) == 0 {
 		p.warn(at, "the stanza has no URIs")
 		return
@@ -205,10 +205,12 @@ func (p *parser) stanza(at place, fields map[string]string) {
 
 // addApt adds a repository unless it is there already: the same URI usually stands in several entries.
 func (p *parser) addApt(name string, servers []Server) {
-	same := func(r Repository) bool {
-		return slices.EqualFunc(r.Servers, servers, func(a, b Server) bool { return a.URL == b.URL })
+	var key strings.Builder
+	for _, s := range servers {
+		key.WriteString(s.URL + "\n")
 	}
-	if !slices.ContainsFunc(p.list.Repositories, same) {
+	if !p.seen[key.String()] {
+		p.seen[key.String()] = true
 		p.add(name, servers)
 	}
 }

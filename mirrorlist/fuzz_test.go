@@ -157,7 +157,7 @@ func FuzzParseDeb822(f *testing.F) {
 }
 
 func FuzzParseURLs(f *testing.F) {
-	fuzzParser(f, ParseURLs, "http://h\tpriority:18446744073709551615\ttype: arch", "\xef\xbb\xbfhttp://h", "\x1f\x8b\x08")
+	fuzzParser(f, ParseURLs, "https://h//d", "http://h\tpriority:18446744073709551615\ttype: arch", "\xef\xbb\xbfhttp://h", "\x1f\x8b\x08")
 }
 
 func FuzzLoad(f *testing.F) {

@@ -28,7 +28,7 @@ const (
 // Entries that cannot be used become [List.Warnings]; a list without a single usable one is an error that wraps
 // [ErrNoServers]. Files over 4 MiB, lines over 8 KiB and control characters outside comments are refused.
 func Load(path string, opts Options) (*List, error) {
-	p := &parser{opts: opts}
+	p := newParser(opts)
 	lines, err := p.readFile(path)
 	if err != nil {
 		return nil, err

@@ -84,9 +84,12 @@ const maxWarnings = 64
 type parser struct {
 	opts  Options
 	list  List
-	files int // opened so far
-	bytes int // read so far
+	files int             // opened so far
+	bytes int             // read so far
+	seen  map[string]bool // the repositories of apt's entries, by their servers
 }
+
+func newParser(opts Options) *parser { return &parser{opts: opts, seen: map[string]bool{}} }
 
 func (p *parser) warn(at place, format string, args ...any) {
 	switch n := len(p.list.Warnings); {

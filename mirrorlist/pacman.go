@@ -17,7 +17,7 @@ const maxDepth = 10
 // ParseMirrorlist reads a pacman mirrorlist: Server lines outside any section, usually with $repo and $arch in them.
 // All are one repository for each value of the two. Include is followed through opts.
 func ParseMirrorlist(r io.Reader, opts Options) (*List, error) {
-	p := &parser{opts: opts}
+	p := newParser(opts)
 	lines, err := p.readLines("", r)
 	if err != nil {
 		return nil, err
@@ -31,7 +31,7 @@ func ParseMirrorlist(r io.Reader, opts Options) (*List, error) {
 // FromPacmanConf asks pacman-conf(8), which run executes with the given arguments and whose standard output it returns.
 // It asks one thing at a time. pacman-conf before 6.1 fails when asked for CacheServer: then there is none.
 func FromPacmanConf(run func(args ...string) ([]byte, error)) (*List, error) {
-	p := &parser{}
+	p := newParser(Options{})
 	ask := func(args ...string) ([]string, error) {
 		out, err := run(args...)
 		if err != nil {
