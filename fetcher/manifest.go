@@ -560,7 +560,7 @@ func (p *torrentParser) readTree() error {
 		return errMismatch
 	}
 	w := treeWalk{p: p, single: single}
-	if err := w.walk(tree); err != nil {
+	if _, err := w.walk(p.tree); err != nil {
 		return err
 	}
 	if w.files == 0 {
@@ -586,34 +586,33 @@ type treeWalk struct {
 	path   [][]byte
 }
 
-func (w *treeWalk) walk(dir bvalue) error {
-	for dir != nil {
-		var key []byte
-		var node bvalue
-		key, node, dir = dir.nextEntry()
+// walk goes through a directory whose dict v stands at the beginning of, in one pass, and returns what is behind it.
+func (w *treeWalk) walk(v bvalue) (rest bvalue, err error) {
+	for v = v[1:]; v[0] != 'e'; {
+		key, next, _ := bencodedString(v, 0)
 		if err := checkName(key); err != nil {
-			return err
+			return nil, err
 		}
-		sub, ok := node.entries()
-		if !ok {
-			return errors.New("malformed file tree")
+		if v = v[next:]; v[0] != 'd' {
+			return nil, errors.New("malformed file tree")
 		}
 		w.path = append(w.path, key)
-		if props := node.get(""); props == nil {
-			if err := w.walk(sub); err != nil {
-				return err
+		if bytes.HasPrefix(v, []byte("d0:")) {
+			var props bvalue
+			props, v = v[len("d0:"):].next()
+			if v[0] != 'e' {
+				return nil, errors.New("a file with files below it")
 			}
+			v, err = v[1:], w.file(props)
 		} else {
-			if _, _, rest := sub.nextEntry(); rest != nil {
-				return errors.New("a file with files below it")
-			}
-			if err := w.file(props); err != nil {
-				return err
-			}
+			v, err = w.walk(v)
+		}
+		if err != nil {
+			return nil, err
 		}
 		w.path = w.path[:len(w.path)-1]
 	}
-	return nil
+	return v[1:], nil
 }
 
 func (w *treeWalk) file(props bvalue) error {
