@@ -83,6 +83,8 @@ type Server struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // accepted connections, handlers, helpers
 	stats  recorder
+	// buffers holds *[128 << 10]byte for bodies that the kernel cannot copy by itself.
+	buffers sync.Pool
 
 	mu       sync.Mutex
 	closed   bool

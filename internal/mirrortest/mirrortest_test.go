@@ -2,6 +2,7 @@ package mirrortest
 
 import (
 	"bytes"
+	"crypto/tls"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -30,7 +31,7 @@ func start(t testing.TB, cfg Config) *Server {
 // client returns a client of its own connections. It follows no redirects and asks for identity encoding.
 func client(t testing.TB, s *Server) *http.Client {
 	t.Helper()
-	tr := &http.Transport{DisableCompression: true}
+	tr := &http.Transport{DisableCompression: true, TLSClientConfig: &tls.Config{RootCAs: s.CertPool()}}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse

@@ -14,7 +14,6 @@ import (
 	"path"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -379,7 +378,9 @@ func (x *exchange) send(file File) {
 		a.header.Del("Content-Range")
 		a.header.Del("Accept-Ranges")
 	}
-	headFits := func(f *faultState) bool { return f.Kind == ControlChars || f.Kind == ControlC1 || a.status == http.StatusPartialContent }
+	headFits := func(f *faultState) bool {
+		return f.Kind == ControlChars || f.Kind == ControlC1 || a.status == http.StatusPartialContent
+	}
 	for f := range x.s.struck(stageHead, x.path, headFits) {
 		x.strike(f)
 		switch f.Kind {
@@ -553,15 +554,16 @@ func (x *exchange) flush() error {
 	return http.NewResponseController(x.w).Flush()
 }
 
-var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
-
 // copy sends data's bytes from from to to.
 func (x *exchange) copy(data io.ReaderAt, from, to int64) error {
 	if f, ok := data.(*os.File); ok && x.s.root != nil && !x.s.inConfig(x.path) && x.s.bucket == nil && !x.s.cfg.TLS {
 		return x.sendfile(f, from, to)
 	}
-	buf := buffers.Get().(*[128 << 10]byte)
-	defer buffers.Put(buf)
+	buf, ok := x.s.buffers.Get().(*[128 << 10]byte)
+	if !ok {
+		buf = new([128 << 10]byte)
+	}
+	defer x.s.buffers.Put(buf)
 	for from < to {
 		n, err := data.ReadAt(buf[:min(int64(len(buf)), to-from)], from)
 		if n == 0 {
