@@ -1,0 +1,704 @@
+package fetcher
+
+import (
+	"context"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+	"time"
+)
+
+// How work is measured out.
+const (
+	probeBytes   = 256 << 10              // first range of a source of unknown speed
+	rangeSeconds = 0.4                    // shortest range, in time, while much is left
+	rangeLongest = 10                     // longest range, in seconds
+	usualDelay   = 200 * time.Millisecond // first byte of a source nobody knows
+	quietAfter   = 300 * time.Millisecond // silence after which a speed is no longer believed
+	lookAgain    = 50 * time.Millisecond  // idle sources look for slow ones to relieve
+)
+
+// A Feed is one source's line into a Sink: it gets claims and remembers how the source does. Fields are guarded by the
+// Sink's mutex.
+type Feed struct {
+	s     *Sink
+	index uint16
+	name  string
+	host  string // two feeds of one host are not two witnesses
+	prior float64
+	usual time.Duration // first-byte time of earlier runs; 0: unknown
+
+	whole   bool // can only send the file from its start: takes claims from the near end and skips what is here
+	active  bool
+	banned  error
+	claim   *Claim
+	rate    float64 // bytes/s, smoothed; 0: not measured
+	acc     int64
+	accFrom time.Time
+	last    time.Time
+	latency time.Duration // of the latest request; 0: none yet
+
+	bytes     int64
+	requests  int
+	firstByte time.Duration
+	blame     string
+}
+
+// open adds a source. host groups sources of one machine.
+func (s *Sink) open(name, host string) *Feed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &Feed{s: s, index: uint16(len(s.feeds)), name: name, host: host}
+	s.feeds = append(s.feeds, f)
+	return f
+}
+
+func (f *Feed) setActive(on bool) {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	f.active = on
+	if on {
+		f.banned = nil
+	}
+	f.s.wake()
+}
+
+// ban sets the source aside; its current claim ends.
+func (f *Feed) ban(why error) {
+	if f.banned == nil {
+		f.banned = why
+		if f.blame == "" {
+			f.blame = why.Error()
+		}
+	}
+	if f.claim != nil {
+		f.claim.lose()
+	}
+	f.s.wake()
+}
+
+// speed is the believed bytes/s at now, 0 if nothing is known. A silent source loses its speed.
+func (f *Feed) speed(now time.Time) float64 {
+	v := f.rate
+	if v == 0 {
+		v = f.prior
+	}
+	if f.claim != nil && f.claim.began && !f.last.IsZero() {
+		if quiet := now.Sub(f.last); quiet > quietAfter {
+			v *= float64(quietAfter) / float64(quiet)
+		}
+	}
+	return v
+}
+
+// delay is the expected time from a request to its first byte.
+func (f *Feed) delay() time.Duration {
+	switch {
+	case f.latency > 0:
+		return f.latency
+	case f.usual > 0:
+		return f.usual
+	}
+	var sum time.Duration
+	n := 0
+	for _, g := range f.s.feeds {
+		if g.latency > 0 {
+			sum += g.latency
+			n++
+		}
+	}
+	if n == 0 {
+		return usualDelay
+	}
+	return sum / time.Duration(n)
+}
+
+func (f *Feed) note(now time.Time, n int, first bool) {
+	f.bytes += int64(n)
+	f.s.received += int64(n)
+	f.last = now
+	if first {
+		f.acc, f.accFrom = 0, now
+		return
+	}
+	f.acc += int64(n)
+	if dt := now.Sub(f.accFrom); dt >= 40*time.Millisecond || f.rate == 0 && dt >= 15*time.Millisecond {
+		f.sample(now)
+	}
+}
+
+func (f *Feed) sample(now time.Time) {
+	dt := now.Sub(f.accFrom).Seconds()
+	if dt <= 0 || f.acc == 0 {
+		return
+	}
+	v := float64(f.acc) / dt
+	if f.rate == 0 {
+		f.rate = v
+	} else {
+		f.rate += (v - f.rate) * (1 - math.Exp(-dt/0.4))
+	}
+	f.acc, f.accFrom = 0, now
+}
+
+// A Claim is a range of the file that one source is fetching.
+type Claim struct {
+	feed   *Feed
+	start  int64
+	pos    int64 // next byte expected
+	end    int64 // exclusive; may shrink; -1: to the end of a body of unknown length
+	open   bool  // the body goes on to the end of the file: the claim may be extended without a new request
+	skip   int64 // bytes of the body to throw away, since they are here already
+	crc    uint32
+	busy   int64 // bytes before this offset are being written: nobody else may take them
+	lost   bool
+	held   bool // counted among the Sink's claims
+	began  bool // a body byte has arrived
+	asked  time.Time
+	cancel context.CancelFunc // ends the request; nil: none under way
+}
+
+func (c *Claim) block() int64 { return c.pos / BlockSize * BlockSize }
+
+func (c *Claim) lose() {
+	c.lost = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+// Next waits until there is work for the source and claims it. io.EOF: the Sink is full.
+func (f *Feed) Next(ctx context.Context) (*Claim, error) {
+	s := f.s
+	for {
+		s.mu.Lock()
+		var c *Claim
+		err := s.failed
+		switch {
+		case err != nil:
+		case f.banned != nil:
+			err = f.banned
+		case s.isFull():
+			err = io.EOF
+		case s.many:
+			c = s.assign(f, time.Now())
+		case s.lead != nil:
+			err = errLost
+		default:
+			c = &Claim{feed: f, start: s.plain, pos: s.plain, end: s.size, open: true, asked: time.Now()}
+		}
+		if c != nil {
+			f.claim = c
+		}
+		changed := s.changed
+		s.mu.Unlock()
+		if c != nil || err != nil {
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-changed:
+		case <-time.After(lookAgain):
+		}
+	}
+}
+
+func (s *Sink) hold(c *Claim) {
+	c.held = true
+	s.claims = append(s.claims, c)
+}
+
+// Begin tells the Sink what the server said before the body: the size of the whole file (-1: not told) and its version.
+// An error means that this body is of no use.
+func (c *Claim) Begin(size int64, v validator) error {
+	s := c.feed.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.lost {
+		return errLost
+	}
+	if s.size >= 0 && size >= 0 && size != s.size {
+		return &otherVersion{fmt.Sprintf("has another version (%d bytes instead of %d)", size, s.size)}
+	}
+	if s.many {
+		if s.confirm && v != (validator{}) && s.version != (validator{}) && !s.version.agrees(v) {
+			return &otherVersion{"has another version of the file"}
+		}
+		if !c.held { // asked for before anything could be verified
+			b := int(c.start / BlockSize)
+			if size < 0 || b >= len(s.have) || s.have[b] || s.claimAt(c.start) != nil {
+				return errLost
+			}
+			c.end = s.size
+			s.hold(c)
+			s.soften(c)
+		}
+		return nil
+	}
+	if s.lead != nil && s.lead != c {
+		return errLost
+	}
+	if c.start != s.plain {
+		return errLost
+	}
+	if c.start > 0 && !s.version.agrees(v) {
+		return &otherVersion{"has another version of the file"}
+	}
+	if c.start == 0 {
+		s.version = v
+	}
+	s.lead = c
+	s.hold(c)
+	if size >= 0 && s.size < 0 {
+		s.setSize(size)
+	}
+	c.end = s.size
+	return nil
+}
+
+// otherVersion is the blame of a mirror that lags, or leads.
+type otherVersion struct{ what string }
+
+func (e *otherVersion) Error() string { return e.what }
+
+func (s *Sink) claimAt(off int64) *Claim {
+	for _, c := range s.claims {
+		if !c.lost && off >= c.block() && (off < c.end || c.end < 0) {
+			return c
+		}
+	}
+	return nil
+}
+
+// Write puts p into the file. errLost: the rest of the claim was given away, or there is nothing left to do here.
+// Bytes beyond the claim are an error only if the claim cannot be extended over them.
+func (c *Claim) Write(p []byte) (int, error) {
+	s := c.feed.s
+	s.writes.RLock()
+	defer s.writes.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.feed.note(time.Now(), len(p), !c.began)
+	c.began = true
+	written := 0
+	for len(p) > 0 {
+		if s.failed != nil {
+			return written, s.failed
+		}
+		if c.lost {
+			return written, errLost
+		}
+		if c.skip > 0 {
+			n := min(c.skip, int64(len(p)))
+			c.skip -= n
+			s.duplicate += n
+			p = p[n:]
+			written += int(n)
+			continue
+		}
+		n := int64(len(p))
+		if c.end >= 0 {
+			n = min(n, c.end-c.pos)
+		}
+		if n <= 0 {
+			if c.open && s.extend(c) {
+				continue
+			}
+			s.duplicate += int64(len(p))
+			return written, errLost
+		}
+		c.busy = c.pos + n
+		s.mu.Unlock()
+		err := s.put(c, p[:n])
+		s.mu.Lock()
+		if err != nil {
+			s.fail(err)
+			return written, s.failed
+		}
+		p = p[n:]
+		written += int(n)
+	}
+	return written, nil
+}
+
+// put writes p at c.pos and records the blocks that became whole.
+func (s *Sink) put(c *Claim, p []byte) error {
+	if _, err := s.file.WriteAt(p, c.pos); err != nil {
+		return err
+	}
+	first := int(c.pos / BlockSize)
+	pos, crc := c.pos, c.crc
+	var sums []uint32
+	for len(p) > 0 {
+		n := min(BlockSize-pos%BlockSize, int64(len(p)))
+		crc = crc32.Update(crc, castagnoli, p[:n])
+		p, pos = p[n:], pos+n
+		if pos%BlockSize == 0 || pos == s.size {
+			sums = append(sums, crc)
+			crc = 0
+		}
+	}
+	s.journal.blocks(first, sums)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.pos, c.crc = pos, crc
+	if c.lost {
+		return nil
+	}
+	for i, sum := range sums {
+		s.blockDone(first+i, c.feed, sum)
+	}
+	s.finishIfFull()
+	return nil
+}
+
+// End is told that the body ended in good order. It reports errShort if more was announced.
+func (c *Claim) End() error {
+	s := c.feed.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.lost {
+		return errLost
+	}
+	if c.end < 0 {
+		rest := c.pos % BlockSize
+		s.setSize(c.pos)
+		if rest > 0 {
+			s.blockDone(int(c.pos/BlockSize), c.feed, c.crc)
+		}
+		s.finishIfFull()
+		return nil
+	}
+	if c.pos < c.end {
+		return errShort
+	}
+	return nil
+}
+
+// Close gives back what was not written.
+func (c *Claim) Close() {
+	s := c.feed.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if c.feed.rate == 0 && c.feed.acc > 0 {
+		if now.Sub(c.feed.accFrom) < time.Millisecond {
+			c.feed.accFrom = now.Add(-time.Millisecond)
+		}
+		c.feed.sample(now)
+	}
+	if c.feed.claim == c {
+		c.feed.claim = nil
+	}
+	for i, o := range s.claims {
+		if o == c {
+			s.claims = append(s.claims[:i], s.claims[i+1:]...)
+			break
+		}
+	}
+	b := int(c.block() / BlockSize)
+	if part := c.pos - c.block(); part > 0 && !(b < len(s.have) && s.have[b]) {
+		s.duplicate += part
+	}
+	if s.lead == c {
+		s.lead = nil
+		s.plain = c.block()
+	}
+	s.wake()
+}
+
+// taken reports whether some claim covers block b.
+func (s *Sink) taken(b int) bool { return s.claimAt(int64(b)*BlockSize) != nil }
+
+// gap finds the longest run of blocks that nobody has or fetches. Pieces that f gave wrong before are not offered to it.
+func (s *Sink) gap(f *Feed) (lo, hi int) {
+	// claims are few: mark them as one pass over the blocks goes along
+	start := -1
+	n := len(s.have)
+	flush := func(b int) {
+		if start >= 0 && b-start > hi-lo {
+			lo, hi = start, b
+		}
+		start = -1
+	}
+	for b := 0; b < n; b++ {
+		if s.have[b] {
+			flush(b)
+			continue
+		}
+		if c := s.claimAt(int64(b) * BlockSize); c != nil {
+			flush(b)
+			if c.end < 0 {
+				break
+			}
+			b = max(b, blocks(c.end)-1)
+			continue
+		}
+		if len(s.bad) > 0 && s.gaveWrong(f, b) {
+			flush(b)
+			continue
+		}
+		if start < 0 {
+			start = b
+		}
+	}
+	flush(n)
+	return lo, hi
+}
+
+func (s *Sink) firstGap() (lo, hi int) {
+	for lo < len(s.have) && (s.have[lo] || s.taken(lo)) {
+		lo++
+	}
+	hi = lo
+	for hi < len(s.have) && !s.have[hi] && !s.taken(hi) {
+		hi++
+	}
+	return lo, hi
+}
+
+func (s *Sink) gaveWrong(f *Feed, b int) bool {
+	for _, v := range s.bad[int(int64(b)*BlockSize/s.manifest.PieceLength)] {
+		if v.from == f {
+			return true
+		}
+	}
+	return false
+}
+
+// outlook is what is known of all sources together.
+func (s *Sink) outlook(now time.Time) (remaining float64, mean, total float64, n int) {
+	known := 0
+	for _, g := range s.feeds {
+		if !g.active {
+			continue
+		}
+		n++
+		if v := g.speed(now); v > 0 {
+			total += v
+			known++
+		}
+	}
+	if known > 0 {
+		mean = total / float64(known)
+		total += mean * float64(n-known)
+	}
+	return float64(s.size - s.got), mean, total, n
+}
+
+// ration is how many bytes f should be given now. 0: others will be done sooner without it.
+func (s *Sink) ration(f *Feed, now time.Time) int64 {
+	remaining, mean, total, n := s.outlook(now)
+	if n <= 1 {
+		return s.size
+	}
+	v := f.speed(now)
+	if f.rate == 0 {
+		v /= 2 // other days, other speeds
+	}
+	if v <= 0 {
+		probe := max(probeBytes, 2*mean*f.delay().Seconds())
+		return int64(min(probe, max(remaining/float64(2*n), BlockSize)))
+	}
+	left := remaining / total
+	sec := left
+	if left > 2*rangeSeconds {
+		sec = min(max(left/2, rangeSeconds), rangeLongest)
+	} else if late := f.delay().Seconds(); late > left/2 && s.othersBusy(f, now) {
+		if sec = left - late; sec <= 0 {
+			return 0
+		}
+	}
+	return int64(max(v*sec, BlockSize))
+}
+
+func (s *Sink) othersBusy(f *Feed, now time.Time) bool {
+	for _, c := range s.claims {
+		if c.feed != f && !c.lost && c.began && c.feed.speed(now) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// assign claims a range for f: out of what nobody fetches, from the far end (a body that goes on to the end of the file
+// comes from the near one), else out of what a slower source would take longer for.
+func (s *Sink) assign(f *Feed, now time.Time) *Claim {
+	lo, hi := s.gap(f)
+	if lo == hi {
+		return s.relieve(f, now)
+	}
+	if f.whole {
+		lo, hi = s.firstGap()
+		c := s.claimRange(f, int64(lo)*BlockSize, min(int64(hi)*BlockSize, s.size), now)
+		c.open = true
+		return c
+	}
+	want := s.ration(f, now)
+	if want == 0 {
+		return nil
+	}
+	from := max(lo, hi-blocks(want))
+	if s.manifest != nil {
+		if step := int(s.manifest.PieceLength / BlockSize); step > 1 {
+			if down := from / step * step; down >= lo && hi-down <= 2*blocks(want) {
+				from = down
+			} else if up := (from + step - 1) / step * step; up < hi && up-from < blocks(want)/2 {
+				from = up
+			}
+			if p := from / step; s.solo[p] {
+				from = max(lo, p*step)
+			}
+		}
+	}
+	return s.claimRange(f, int64(from)*BlockSize, min(int64(hi)*BlockSize, s.size), now)
+}
+
+func (s *Sink) claimRange(f *Feed, from, to int64, now time.Time) *Claim {
+	c := &Claim{feed: f, start: from, pos: from, end: to, asked: now}
+	s.hold(c)
+	return c
+}
+
+// eta is how long c is going to need for the rest of its range, in seconds.
+func (c *Claim) eta(now time.Time, mean float64) float64 {
+	u := c.feed.speed(now)
+	if u <= 0 {
+		u = max(mean/2, 10<<10)
+	}
+	rest := float64(c.end-c.pos) / u
+	if c.began {
+		return rest
+	}
+	usual := c.feed.delay()
+	if age := now.Sub(c.asked); age < 2*usual {
+		return max(usual-age, 0).Seconds() + rest
+	} else {
+		return age.Seconds() + rest
+	}
+}
+
+// relieve takes over part of a slower claim, or all of it, if that ends the download sooner.
+func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
+	_, mean, _, _ := s.outlook(now)
+	v := f.speed(now)
+	if v <= 0 {
+		v = max(mean/2, 10<<10)
+	}
+	wait := f.delay().Seconds()
+	var victim *Claim
+	var split int64
+	var gain float64
+	for _, c := range s.claims {
+		if c.lost || c.feed == f || c.end < 0 || c.pos >= c.end {
+			continue
+		}
+		low := c.block()
+		if c.busy > c.pos {
+			low = (c.busy + BlockSize - 1) / BlockSize * BlockSize
+		}
+		t := c.eta(now, mean)
+		u := float64(c.end-c.pos) / max(t, 1e-6)
+		keep := int64(u * (wait*v + float64(c.end-c.pos)) / (u + v))
+		at := (c.pos + keep + BlockSize/2) / BlockSize * BlockSize
+		if at >= c.end || at <= c.pos || (s.manifest != nil && s.solo[int(at/s.manifest.PieceLength)]) {
+			at = low
+		}
+		at = max(at, low)
+		if at >= c.end || len(s.bad) > 0 && s.manifest != nil && s.gaveWrong(f, int(at/BlockSize)) {
+			continue
+		}
+		ends := max(wait+float64(c.end-at)/v, float64(at-c.pos)/u)
+		if g := t - ends; g > gain && g > 0.01+t*0.1 {
+			victim, split, gain = c, at, g
+		}
+	}
+	if victim == nil {
+		return nil
+	}
+	end := victim.end
+	s.cut(victim, split)
+	return s.claimRange(f, split, end, now)
+}
+
+// cut ends c at split. A claim that has nothing left is over, and its request with it.
+func (s *Sink) cut(c *Claim, split int64) {
+	c.end = split
+	if split <= c.pos && c.busy <= c.pos {
+		c.lose()
+	}
+}
+
+// soften gives an open claim a fair next part and leaves the rest for others.
+func (s *Sink) soften(c *Claim) {
+	from := c.pos
+	if c.busy > from {
+		from = c.busy
+	}
+	c.end = from
+	b := blocks(from)
+	limit := min(len(s.have), b+max(blocks(s.ration(c.feed, time.Now())), 1))
+	for b < limit && !s.have[b] && !s.taken(b) {
+		b++
+	}
+	c.end = min(int64(b)*BlockSize, s.size)
+	if c.end < from {
+		c.end = from
+	}
+}
+
+// extend lets an open claim go on where it ended: over free blocks, over what is here already if reading it again costs
+// less than a new request, or over the range of a slower source.
+func (s *Sink) extend(c *Claim) bool {
+	if !s.many || c.end >= s.size {
+		return false
+	}
+	now := time.Now()
+	v := c.feed.speed(now)
+	reach := int64(v * c.feed.delay().Seconds())
+	if c.feed.whole {
+		reach = s.size
+	}
+	b := int(c.end / BlockSize)
+	if c.end%BlockSize != 0 {
+		return false
+	}
+	from := c.end
+	for b < len(s.have) && int64(b)*BlockSize-from <= reach {
+		off := int64(b) * BlockSize
+		if s.have[b] {
+			b++
+			continue
+		}
+		other := s.claimAt(off)
+		if other != nil && other != c {
+			low := other.block()
+			if other.busy > other.pos {
+				low = (other.busy + BlockSize - 1) / BlockSize * BlockSize
+			}
+			_, mean, _, _ := s.outlook(now)
+			if other.end < 0 || low >= other.end || low-from > reach ||
+				(float64(other.end-from)/max(v, 1)) > other.eta(now, mean)*0.8 {
+				return false
+			}
+			end := other.end
+			s.cut(other, low)
+			c.jump(from, low)
+			c.end = end
+			return true
+		}
+		c.jump(from, off)
+		s.soften(c)
+		return c.end > c.pos
+	}
+	return false
+}
+
+func (c *Claim) jump(from, to int64) {
+	c.skip += to - from
+	c.pos = to
+	c.busy = to
+	c.crc = 0
+}

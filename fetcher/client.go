@@ -1,0 +1,259 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	maxRedirects   = 10
+	maxHeaderBytes = 64 << 10
+)
+
+var (
+	errReach    = errors.New("points at a private address")
+	errRedirect = errors.New("redirects too often")
+	errInsecure = errors.New("redirects from https to http")
+	errScheme   = errors.New("redirects to something that is neither http nor https")
+)
+
+// client asks the user's own mirrors freely, and hosts that a torrent or a redirect named only under the reach rules:
+// if the file's URL is on a public host they may not be at a private address. That is checked on the address dialled.
+type client struct {
+	http   *http.Client
+	free   *http.Transport
+	narrow *http.Transport
+	agent  string
+	login  func(*url.URL) (user, password string, ok bool)
+
+	origin  string // host name of the file's URL
+	trusted map[string]bool
+
+	public  func() bool // whether origin is on a public address
+	mu      sync.Mutex
+	proxies map[string]bool // host:port
+}
+
+func newClient(f *Fetcher, req Request) *client {
+	c := &client{agent: f.UserAgent, login: f.Credentials, origin: req.URL.Hostname(), trusted: map[string]bool{}, proxies: map[string]bool{}}
+	if c.agent == "" {
+		c.agent = "torrent-xfer"
+	}
+	c.trusted[hostKey(req.URL)] = true
+	for _, u := range req.Mirrors {
+		c.trusted[hostKey(u)] = true
+	}
+	for _, u := range req.Torrent.URLs {
+		c.trusted[hostKey(u)] = true
+	}
+	if u := req.Torrent.MetainfoURL; u != nil {
+		c.trusted[hostKey(u)] = true
+	}
+	c.public = sync.OnceValue(c.originIsPublic)
+	connect := f.ConnectTimeout
+	if connect <= 0 {
+		connect = 10 * time.Second
+	}
+	c.free = c.transport(f.Transport, connect, false)
+	c.narrow = c.transport(f.Transport, connect, true)
+	c.http = &http.Client{Transport: c, CheckRedirect: c.checkRedirect}
+	return c
+}
+
+func (c *client) close() {
+	c.free.CloseIdleConnections()
+	c.narrow.CloseIdleConnections()
+}
+
+func (c *client) transport(base *http.Transport, connect time.Duration, narrow bool) *http.Transport {
+	t := &http.Transport{}
+	if base != nil {
+		t = base.Clone()
+	}
+	dialer := &net.Dialer{Timeout: connect}
+	checked := &net.Dialer{Timeout: connect, Control: func(_, address string, _ syscall.RawConn) error {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return err
+		}
+		ip, err := netip.ParseAddr(host)
+		if err != nil {
+			return err
+		}
+		if !publicAddr(ip.WithZone("")) && c.public() {
+			return errReach
+		}
+		return nil
+	}}
+	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c.mu.Lock()
+		proxy := c.proxies[addr]
+		c.mu.Unlock()
+		if narrow && !proxy {
+			return checked.DialContext(ctx, network, addr)
+		}
+		return dialer.DialContext(ctx, network, addr)
+	}
+	if via := t.Proxy; via != nil {
+		t.Proxy = func(r *http.Request) (*url.URL, error) {
+			u, err := via(r)
+			if u == nil || err != nil {
+				return u, err
+			}
+			if narrow && !publicHost(r.URL.Hostname()) && c.public() {
+				return nil, errReach
+			}
+			c.mu.Lock()
+			c.proxies[net.JoinHostPort(u.Hostname(), port(u))] = true
+			c.mu.Unlock()
+			return u, nil
+		}
+	}
+	t.TLSHandshakeTimeout = connect
+	t.ForceAttemptHTTP2 = true
+	t.DisableCompression = true
+	t.MaxResponseHeaderBytes = maxHeaderBytes
+	t.MaxIdleConnsPerHost = 2
+	return t
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c *client) RoundTrip(r *http.Request) (*http.Response, error) {
+	if c.trusted[hostKey(r.URL)] {
+		return c.free.RoundTrip(r)
+	}
+	return c.narrow.RoundTrip(r)
+}
+
+func (c *client) originIsPublic() bool {
+	if ip, err := netip.ParseAddr(c.origin); err == nil {
+		return publicAddr(ip)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", c.origin)
+	if err != nil {
+		return true // behind a proxy names need not resolve here: stay strict
+	}
+	for _, ip := range ips {
+		if publicAddr(ip.Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *client) checkRedirect(r *http.Request, via []*http.Request) error {
+	from := via[len(via)-1].URL
+	switch {
+	case len(via) > maxRedirects:
+		return errRedirect
+	case r.URL.Scheme != "http" && r.URL.Scheme != "https":
+		return errScheme
+	case from.Scheme == "https" && r.URL.Scheme == "http":
+		return errInsecure
+	}
+	r.Header.Del("Referer")
+	r.URL.User = nil
+	if hostKey(r.URL) != hostKey(via[0].URL) {
+		r.Header.Del("Authorization")
+	}
+	return nil
+}
+
+// get asks for u. set may add headers.
+func (c *client) get(ctx context.Context, u *url.URL, set func(http.Header)) (*http.Response, error) {
+	plain := *u
+	plain.User, plain.Fragment = nil, ""
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, plain.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("User-Agent", c.agent)
+	r.Header.Set("Accept-Encoding", "identity")
+	if u.User != nil {
+		password, _ := u.User.Password()
+		r.SetBasicAuth(u.User.Username(), password)
+	} else if c.login != nil {
+		if user, password, ok := c.login(u); ok {
+			r.SetBasicAuth(user, password)
+		}
+	}
+	if set != nil {
+		set(r.Header)
+	}
+	return c.http.Do(r)
+}
+
+// hostKey identifies a server: scheme, host and port.
+func hostKey(u *url.URL) string {
+	return strings.ToLower(u.Scheme) + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port(u))
+}
+
+func port(u *url.URL) string {
+	if p := u.Port(); p != "" {
+		return p
+	}
+	switch u.Scheme {
+	case "https":
+		return "443"
+	case "socks5", "socks5h":
+		return "1080"
+	}
+	return "80"
+}
+
+// redacted is u for people: without credentials, query secrets left alone, control characters escaped.
+func redacted(u *url.URL) string {
+	plain := *u
+	plain.User = nil
+	return clean(plain.String())
+}
+
+// clean makes one printable line of text that may come from the network.
+func clean(text string) string {
+	text = strings.ToValidUTF8(text, "?")
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return '?'
+		}
+		return r
+	}, text)
+}
+
+// reason is the part of a network error that a person wants to read.
+func reason(err error) string {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return clean(fmt.Sprintf("cannot resolve %s: %s", dns.Name, dns.Err))
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		var sys syscall.Errno
+		if errors.As(op.Err, &sys) {
+			return sys.Error()
+		}
+		if op.Timeout() {
+			return "connection timed out"
+		}
+		return clean(op.Err.Error())
+	}
+	text := clean(err.Error())
+	if len(text) > 300 {
+		text = text[:300]
+	}
+	return text
+}

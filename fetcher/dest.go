@@ -1,0 +1,204 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	partialSuffix = ".torrent-xfer"
+	journalSuffix = ".journal"
+	partialMaxAge = 7 * 24 * time.Hour
+)
+
+// destination is where the file is going to appear, and the partial file that waits there.
+type destination struct {
+	path    string
+	partial string
+	file    *os.File
+	mtime   time.Time // of the content; zero: now
+	before  os.FileInfo
+}
+
+// checkDest refuses what a file must not replace.
+func checkDest(path string) (os.FileInfo, error) {
+	if path == "" {
+		return nil, fmt.Errorf("%w: no destination", ErrRequest)
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return nil, fmt.Errorf("%w: %s is a directory", ErrWrite, path)
+	case err == nil && !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%w: %s is not a regular file", ErrWrite, path)
+	case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ELOOP):
+		return nil, fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	dir, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	if !dir.IsDir() {
+		return nil, fmt.Errorf("%w: %s is not a directory", ErrWrite, filepath.Dir(path))
+	}
+	return info, nil
+}
+
+// partialPath names the hidden file beside dest in which unfinished bytes wait.
+func partialPath(dest string) string {
+	dir, base := filepath.Split(dest)
+	if n := 255 - len(partialSuffix) - len(journalSuffix) - 1; len(base) > n {
+		base = base[:n]
+	}
+	return dir + "." + base + partialSuffix
+}
+
+// openDest opens, and locks, the partial file. It waits for another process that has it. done: that process has put the
+// file at path meanwhile.
+func openDest(ctx context.Context, path, partial string) (d *destination, done bool, err error) {
+	before, err := checkDest(path)
+	if err != nil {
+		return nil, false, err
+	}
+	if partial == "" {
+		partial = partialPath(path)
+	}
+	d = &destination{path: path, partial: partial, before: before}
+	for {
+		f, err := openOwn(partial)
+		if err != nil {
+			return nil, false, fmt.Errorf("%w: %w", ErrWrite, err)
+		}
+		waited, err := lock(ctx, f)
+		if err != nil {
+			f.Close()
+			return nil, false, err
+		}
+		if waited {
+			if now, err := os.Stat(path); err == nil && now.Mode().IsRegular() && (before == nil || !os.SameFile(before, now) || !before.ModTime().Equal(now.ModTime())) {
+				f.Close()
+				return d, true, nil
+			}
+		}
+		mine, err1 := f.Stat()
+		there, err2 := os.Lstat(partial)
+		if err1 == nil && err2 == nil && os.SameFile(mine, there) {
+			d.file = f
+			return d, false, nil
+		}
+		f.Close() // renamed or removed while we waited
+	}
+}
+
+// openOwn opens path, which must be a regular file of our own with one name. Anything else under that name is removed.
+func openOwn(path string) (*os.File, error) {
+	for range 3 {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o666)
+		if err == nil {
+			if ours(f) {
+				return f, nil
+			}
+			f.Close()
+		} else if !errors.Is(err, unix.ELOOP) && !errors.Is(err, unix.ENXIO) && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EISDIR) {
+			return nil, err
+		}
+		if rm := unix.Unlink(path); rm != nil && !errors.Is(rm, unix.ENOENT) {
+			if err == nil {
+				err = &fs.PathError{Op: "unlink", Path: path, Err: rm}
+			}
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%s keeps changing", path)
+}
+
+func ours(f *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1 && int(st.Uid) == os.Geteuid()
+}
+
+func lock(ctx context.Context, f *os.File) (waited bool, err error) {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil || errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.ENOTSUP) {
+			return waited, nil // a file system without locks: two processes do the work twice, each on its own
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return waited, fmt.Errorf("%w: %w", ErrWrite, err)
+		}
+		waited = true
+		select {
+		case <-ctx.Done():
+			return waited, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// openJournal opens what an earlier run wrote, nil if there is nothing of our own.
+func (d *destination) openJournal() *os.File {
+	f, err := os.OpenFile(d.partial+journalSuffix, os.O_RDWR|os.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	if !ours(f) {
+		f.Close()
+		return nil
+	}
+	return f
+}
+
+// commit makes the file appear, whole, in one step.
+func (d *destination) commit(size int64) error {
+	if err := d.file.Truncate(size); err != nil {
+		return fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	if !d.mtime.IsZero() {
+		tv := unix.NsecToTimeval(d.mtime.UnixNano())
+		unix.Futimes(int(d.file.Fd()), []unix.Timeval{tv, tv}) // a wrong date is better than no file
+	}
+	if _, err := checkDest(d.path); err != nil {
+		return err
+	}
+	if err := os.Rename(d.partial, d.path); err != nil {
+		return fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	return nil
+}
+
+// abandon removes a partial file that is of no use to a later run.
+func (d *destination) abandon() { os.Remove(d.partial) }
+
+// sweep removes partial files of our own in dir that nobody has touched for seven days.
+func sweep(dir string, now time.Time) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(-1)
+	for _, name := range names {
+		stem := strings.TrimSuffix(name, journalSuffix)
+		if !strings.HasPrefix(stem, ".") || !strings.HasSuffix(stem, partialSuffix) {
+			continue
+		}
+		path := filepath.Join(dir, name)
+		old, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		info, err := old.Stat()
+		if err == nil && ours(old) && now.Sub(info.ModTime()) > partialMaxAge && unix.Flock(int(old.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			os.Remove(path)
+		}
+		old.Close()
+	}
+}

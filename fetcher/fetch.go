@@ -1,0 +1,389 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	defaultMaxMirrors = 16
+	defaultStall      = 10 * time.Second
+	tickEvery         = 25 * time.Millisecond
+	progressEvery     = 100 * time.Millisecond
+	torrentGrace      = 10 * time.Millisecond // a whole body waits no longer than this for a torrent
+)
+
+// job is one call of Fetch. Its fields belong to the goroutine that runs it, unless they say otherwise.
+type job struct {
+	*Fetcher
+	req    Request
+	client *client
+	sink   *Sink
+	log    *slog.Logger
+	limit  *rate.Limiter // nil: none
+	stall  time.Duration
+	since  time.Time // condition of a volatile file; zero: none
+	expect Expect    // of the caller, and of an earlier run of his
+
+	mirrors []*mirror // best first
+	ended   chan exit
+	workers sync.WaitGroup
+	crew    crew
+	torrent torrents
+	only    *mirror // the one mirror that is being tried alone; nil: all may work
+	alone   []*mirror
+	checked []bool // blocks that two mirrors gave alike
+	local   bool   // the destination or the partial file may hold pieces
+
+	begun    time.Time
+	reported time.Time // of the last progress event
+	started  bool
+	resumed  int64
+
+	mu    sync.Mutex
+	mtime time.Time
+	from  *mirror // who told mtime
+}
+
+type exit struct {
+	m   *mirror
+	err error
+}
+
+func (f *Fetcher) fetch(ctx context.Context, req Request) (result *Result, err error) {
+	j := &job{Fetcher: f, req: req, log: f.Log, limit: newLimit(f.LimitRate), stall: f.StallTimeout,
+		expect: req.Expect, ended: make(chan exit, 64), begun: time.Now()}
+	if j.log == nil {
+		j.log = slog.New(slog.DiscardHandler)
+	}
+	if j.stall <= 0 {
+		j.stall = defaultStall
+	}
+	result = &Result{}
+	defer func() {
+		j.fill(result, err)
+		result.Elapsed = time.Since(j.begun)
+		j.event(Event{Kind: Finished, Size: result.Size, Done: result.Size, Err: err})
+	}()
+	if req.URL == nil || !req.Expect.valid() {
+		return result, fmt.Errorf("%w: no URL, or a digest of the wrong length", ErrRequest)
+	}
+	switch req.URL.Scheme {
+	case "http", "https":
+		if req.URL.Host == "" {
+			return result, fmt.Errorf("%w: the URL names no host", ErrRequest)
+		}
+	case "file":
+		return result, j.copyLocal(ctx, result)
+	default:
+		return result, fmt.Errorf("%w: cannot fetch %q URLs", ErrRequest, clean(req.URL.Scheme))
+	}
+	if len(req.Torrent.Metainfo) > 0 {
+		m, err := ParseTorrent(req.Torrent.Metainfo, "")
+		if err != nil {
+			m, err = ParseTorrent(req.Torrent.Metainfo, baseName(req.URL))
+		}
+		if err != nil {
+			return result, fmt.Errorf("%w: %w", ErrRequest, err)
+		}
+		j.torrent.sworn = m
+	}
+	if err := j.fetchRemote(ctx, result); err != nil {
+		return result, err
+	}
+	return result, nil
+}
+
+func (j *job) fetchRemote(ctx context.Context, result *Result) error {
+	before, err := checkDest(j.req.Dest)
+	if err != nil {
+		return err
+	}
+	if before != nil && j.expect.digest() && !j.req.Volatile && (j.expect.Size <= 0 || j.expect.Size == before.Size()) {
+		if ok, err := checkFile(ctx, j.req.Dest, j.expect); err != nil {
+			return err
+		} else if ok {
+			result.Size, result.Resumed, result.Verified = before.Size(), before.Size(), j.expect.kind()
+			return nil
+		}
+	}
+	var d *destination
+	if j.req.Volatile {
+		d, err = openVolatile(j.req.Dest)
+	} else {
+		var done bool
+		d, done, err = openDest(ctx, j.req.Dest, j.req.Partial)
+		if done {
+			return j.take(ctx, result)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer d.file.Close()
+	var jn *journal
+	if !j.req.Volatile {
+		jn = &journal{path: d.partial + journalSuffix, expect: j.expect}
+	}
+	j.sink = newSink(d.file, jn)
+	disk := j.sink.open("disk", "")
+	if !j.req.Volatile {
+		if info, err := d.file.Stat(); err == nil && info.Size() > 0 {
+			j.local = true
+			if old := d.openJournal(); old != nil {
+				j.resumed, j.expect = j.sink.resume(old, j.expect, disk)
+				if jn.f == nil {
+					old.Close()
+				}
+			}
+		}
+		j.local = j.local && jn.f == nil || before != nil && before.Size() > 0
+	}
+	if cached := j.req.Cached; j.req.Volatile && cached != "" {
+		if info, err := os.Stat(cached); err == nil && info.Mode().IsRegular() {
+			j.since = info.ModTime()
+		}
+	}
+	j.client = newClient(j.Fetcher, j.req)
+	defer j.client.close()
+	j.muster()
+
+	err = j.run(ctx)
+	if errors.Is(err, errNotModified) {
+		if err = copyInto(d.file, j.req.Cached); err == nil {
+			result.NotChanged = true
+			j.mtime = j.since
+			if info, serr := d.file.Stat(); serr == nil {
+				j.sink.size = info.Size()
+			}
+		}
+	}
+	if err == nil {
+		j.sink.mu.Lock()
+		result.Size = j.sink.size
+		j.sink.mu.Unlock()
+		d.mtime = j.mtime
+		err = d.commit(result.Size)
+	}
+	if err != nil {
+		if j.req.Volatile || !j.sink.worthKeeping() {
+			d.abandon()
+			jn.remove()
+		}
+		jn.close()
+		return err
+	}
+	jn.remove()
+	sweep(filepath.Dir(d.partial), time.Now())
+	return nil
+}
+
+// worthKeeping reports whether a later run could go on from what is in the partial file.
+func (s *Sink) worthKeeping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.journal != nil && s.journal.f != nil && s.got > 0
+}
+
+// take accepts what another process has put at the destination while this one waited for it.
+func (j *job) take(ctx context.Context, result *Result) error {
+	info, err := os.Stat(j.req.Dest)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	if j.expect.digest() {
+		ok, err := checkFile(ctx, j.req.Dest, j.expect)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fmt.Errorf("%w: another process put it there", ErrWrong)
+		}
+		result.Verified = j.expect.kind()
+	}
+	result.Size, result.Resumed = info.Size(), info.Size()
+	return nil
+}
+
+func checkFile(ctx context.Context, path string, want Expect) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, nil
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return false, nil
+	}
+	ok, err := want.check(ctx, f, info.Size())
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	return ok && err == nil, nil
+}
+
+// openVolatile opens a partial file of which nothing is kept.
+func openVolatile(path string) (*destination, error) {
+	before, err := checkDest(path)
+	if err != nil {
+		return nil, err
+	}
+	partial := fmt.Sprintf("%s.%d", partialPath(path), os.Getpid())
+	os.Remove(partial)
+	f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	return &destination{path: path, partial: partial, before: before, file: f}, nil
+}
+
+func copyInto(dst *os.File, path string) error {
+	src, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if _, err := io.Copy(dst, src); err != nil {
+		return fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	return nil
+}
+
+// copyLocal fetches a file URL (RFC 8089).
+func (j *job) copyLocal(ctx context.Context, result *Result) error {
+	if h := j.req.URL.Host; h != "" && !strings.EqualFold(h, "localhost") {
+		return fmt.Errorf("%w: a file URL on another host (%s)", ErrRequest, clean(h))
+	}
+	src, err := os.Open(j.req.URL.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	info, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%w: %s is not a regular file", ErrNotFound, clean(j.req.URL.Path))
+	}
+	if before, err := checkDest(j.req.Dest); err != nil {
+		return err
+	} else if before != nil && os.SameFile(before, info) {
+		return fmt.Errorf("%w: source and destination are one file", ErrWrite)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d, err := openVolatile(j.req.Dest)
+	if err != nil {
+		return err
+	}
+	defer d.file.Close()
+	d.mtime = info.ModTime()
+	n, err := io.Copy(d.file, src)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrWrite, err)
+	} else if j.expect.Size > 0 && n != j.expect.Size {
+		err = fmt.Errorf("%w: %d bytes instead of %d", ErrWrong, n, j.expect.Size)
+	} else if j.expect.digest() {
+		var ok bool
+		if ok, err = j.expect.check(ctx, d.file, n); err == nil && !ok {
+			err = fmt.Errorf("%w: its digest differs", ErrWrong)
+		}
+		result.Verified = j.expect.kind()
+	}
+	if err == nil {
+		err = d.commit(n)
+	}
+	if err != nil {
+		d.abandon()
+		return err
+	}
+	result.Size, result.Received = n, n
+	result.Sources = []SourceReport{{Name: redacted(j.req.URL), Bytes: n}}
+	return nil
+}
+
+// baseName is the file's name as the URL's last segment tells it.
+func baseName(u *url.URL) string {
+	p := strings.TrimRight(u.Path, "/")
+	return p[strings.LastIndexByte(p, '/')+1:]
+}
+
+func (j *job) knownSize() int64 {
+	j.sink.mu.Lock()
+	defer j.sink.mu.Unlock()
+	return j.sink.size
+}
+
+// dated notes the server's date of the file. The host of the URL knows best.
+func (j *job) dated(m *mirror, lastModified string) {
+	t, err := http.ParseTime(lastModified)
+	if err != nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.from == nil || hostKey(m.url) == hostKey(j.req.URL) {
+		j.mtime, j.from = t, m
+	}
+}
+
+func (j *job) event(e Event) {
+	if j.OnEvent != nil {
+		j.OnEvent(e)
+	}
+}
+
+func (j *job) snapshot(kind EventKind) Event {
+	done, size, rate := j.sink.progress()
+	e := Event{Kind: kind, Size: size, Done: done, Rate: rate, Known: len(j.mirrors)}
+	for _, m := range j.mirrors {
+		if m.state == inUse {
+			e.Mirrors++
+		}
+	}
+	return e
+}
+
+// fill completes the report.
+func (j *job) fill(r *Result, err error) {
+	if j.sink == nil {
+		return
+	}
+	j.sink.mu.Lock()
+	defer j.sink.mu.Unlock()
+	r.Received, r.Duplicate, r.Resumed = j.sink.received, j.sink.duplicate, j.resumed
+	if m := j.sink.manifest; m != nil && err == nil {
+		r.InfoHash = m.InfoHash
+		if r.Verified == "" {
+			r.Verified = "torrent"
+		}
+	}
+	if j.expect.digest() && err == nil && !r.NotChanged {
+		r.Verified = j.expect.kind()
+	}
+	for _, m := range j.mirrors {
+		if m.feed.requests == 0 {
+			continue
+		}
+		r.Sources = append(r.Sources, SourceReport{Name: m.String(), Bytes: m.feed.bytes, Requests: m.feed.requests,
+			FirstByte: m.feed.firstByte, Blame: m.feed.blame})
+	}
+}

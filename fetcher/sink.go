@@ -1,0 +1,427 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// A Source puts bytes of one file into a Sink until the Sink is full (nil) or ctx ends. Any other error says why the
+// source is of no use any more.
+type Source interface {
+	String() string
+	Fill(ctx context.Context, dst *Sink) error
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+var (
+	errLost  = errors.New("the work was given to a faster source")
+	errShort = errors.New("the body ended early")
+)
+
+// wrongBytes is the blame of a source whose bytes failed verification.
+type wrongBytes struct{ what string }
+
+func (e *wrongBytes) Error() string { return e.what }
+
+// A Sink is the one file being filled. It knows which blocks have arrived, from whom, which pieces are verified and who
+// is to fetch what. All methods may be called by several goroutines.
+type Sink struct {
+	file    *os.File
+	journal *journal
+
+	writes   sync.RWMutex // held for reading while a claim writes to the file; taken before mu
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced when waiting feeds should look again
+	full     chan struct{} // closed when everything is in place
+	doubted  chan struct{} // receives when two sources agree with each other against the manifest
+	size     int64         // -1: unknown
+	many     bool          // several sources may work at once: there is something to verify against
+	manifest *Manifest     // nil: none
+	version  validator     // of the copy that a plain download follows, or that an earlier run began with
+	confirm  bool          // a shared download went on from an earlier run: answers have to agree with version
+	lead     *Claim        // the one claim of a plain download
+	plain    int64         // where a plain download goes on
+
+	have    []bool // by block
+	owner   []uint16
+	sum     []uint32 // CRC-32C, for the journal and for blame in mixed pieces
+	pieces  []pieceState
+	good    int               // pieces verified
+	got     int64             // bytes in blocks that we have
+	bad     map[int][]verdict // by piece: copies that failed
+	solo    map[int]bool      // pieces that have to come from one source, so that the next failure names it
+	pending int               // verifications under way
+	feeds   []*Feed
+	claims  []*Claim
+	failed  error // the file cannot be written
+
+	received, duplicate int64
+	verifying           chan struct{} // bounds concurrent hashing
+	buffers             sync.Pool
+}
+
+type pieceState uint8
+
+const (
+	pieceMissing pieceState = iota
+	pieceChecking
+	pieceGood
+)
+
+// verdict remembers one failed copy of a piece.
+type verdict struct {
+	from *Feed // nil: mixed
+	hash [32]byte
+	own  []uint16 // by block of the piece, mixed only
+	crc  []uint32
+}
+
+func newSink(file *os.File, j *journal) *Sink {
+	return &Sink{
+		file: file, journal: j, size: -1,
+		changed: make(chan struct{}), full: make(chan struct{}), doubted: make(chan struct{}, 1),
+		bad: map[int][]verdict{}, solo: map[int]bool{},
+		verifying: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		buffers:   sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }},
+	}
+}
+
+// validator is what HTTP tells of a file's version.
+type validator struct {
+	ETag         string `json:"etag,omitempty"`
+	LastModified string `json:"last_modified,omitempty"`
+}
+
+// agrees reports whether both describe one version (a strong ETag or the date being equal).
+func (v validator) agrees(o validator) bool {
+	if v.ETag != "" && v.ETag == o.ETag && v.ETag[0] == '"' {
+		return true
+	}
+	return v.LastModified != "" && v.LastModified == o.LastModified
+}
+
+func (s *Sink) wake() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func blocks(n int64) int { return int((n + BlockSize - 1) / BlockSize) }
+
+func (s *Sink) blockLen(b int) int64 { return min(BlockSize, s.size-int64(b)*BlockSize) }
+
+// setSize fixes the size. What a plain download has put there already is kept.
+func (s *Sink) setSize(n int64) {
+	s.size = n
+	s.grow(blocks(n))
+	if s.lead != nil {
+		s.lead.end = n
+	}
+	s.journal.header(s)
+	s.finishIfFull()
+}
+
+func (s *Sink) grow(n int) {
+	for len(s.have) < n {
+		s.have = append(s.have, make([]bool, n-len(s.have))...)
+		s.owner = append(s.owner, make([]uint16, n-len(s.owner))...)
+		s.sum = append(s.sum, make([]uint32, n-len(s.sum))...)
+	}
+}
+
+// share lets several sources work at once, since something is there to verify against. m may be nil (a digest decides).
+// The size has to be known or m to tell it.
+func (s *Sink) share(m *Manifest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m != nil {
+		if s.size < 0 {
+			s.setSize(m.Size)
+		}
+		s.manifest = m
+		s.pieces = make([]pieceState, m.Pieces())
+		s.good = 0
+	}
+	s.many = true
+	if c := s.lead; c != nil {
+		s.lead = nil
+		s.soften(c)
+	}
+	s.journal.header(s)
+	for p := range s.pieces {
+		s.checkPiece(p)
+	}
+	s.reopen()
+	s.finishIfFull()
+	s.wake()
+}
+
+// restart forgets everything that has arrived and goes back to a plain download. The size stays known only if size >= 0.
+func (s *Sink) restart(size int64) {
+	s.writes.Lock() // no late write may land on what comes next
+	defer s.writes.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.claims {
+		c.lose()
+	}
+	s.claims, s.lead = nil, nil
+	for _, f := range s.feeds {
+		if f.active && f.banned == nil {
+			f.banned = errLost // whoever is to go on is asked again
+		}
+	}
+	for b := range s.have {
+		s.forget(b)
+	}
+	s.have, s.owner, s.sum, s.got = nil, nil, nil, 0
+	s.dropManifest()
+	s.many, s.confirm, s.plain, s.version, s.size = false, false, 0, validator{}, size
+	if size >= 0 {
+		s.grow(blocks(size))
+	}
+	s.reopen()
+	s.journal.restart(s)
+	s.wake()
+}
+
+// distrust drops the manifest and keeps the bytes, for a digest to decide.
+func (s *Sink) distrust() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropManifest()
+	s.journal.header(s)
+	s.finishIfFull()
+	s.wake()
+}
+
+func (s *Sink) dropManifest() {
+	s.manifest, s.pieces, s.good = nil, nil, 0
+	s.bad, s.solo = map[int][]verdict{}, map[int]bool{}
+}
+
+func (s *Sink) forget(b int) {
+	if s.have[b] {
+		s.have[b] = false
+		s.got -= s.blockLen(b)
+		s.duplicate += s.blockLen(b)
+	}
+}
+
+// discard gives the blocks that f gave, and that ok does not vouch for, up for fetching again.
+func (s *Sink) discard(f *Feed, ok func(block int) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for b := range s.have {
+		if s.have[b] && s.owner[b] == f.index && !ok(b) {
+			s.forget(b)
+		}
+	}
+	s.reopen()
+	s.wake()
+}
+
+func (s *Sink) reopen() {
+	if s.isFull() {
+		return
+	}
+	select {
+	case <-s.full:
+		s.full = make(chan struct{})
+	default:
+	}
+}
+
+func (s *Sink) isFull() bool {
+	if s.size < 0 || s.got < s.size {
+		return false
+	}
+	return s.manifest == nil || s.good == len(s.pieces)
+}
+
+func (s *Sink) finishIfFull() {
+	if !s.isFull() {
+		return
+	}
+	select {
+	case <-s.full:
+	default:
+		close(s.full)
+		s.wake()
+	}
+}
+
+// Full is closed when all is in place and every piece is verified.
+func (s *Sink) Full() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full
+}
+
+// fail stops everything: the file cannot be written.
+func (s *Sink) fail(err error) {
+	if s.failed == nil {
+		s.failed = fmt.Errorf("%w: %w", ErrWrite, err)
+		s.wake()
+	}
+}
+
+// blockDone records a block that lies in the file.
+func (s *Sink) blockDone(b int, f *Feed, crc uint32) {
+	s.grow(b + 1)
+	if s.have[b] {
+		return
+	}
+	s.have[b], s.owner[b], s.sum[b] = true, f.index, crc
+	if s.size >= 0 {
+		s.got += s.blockLen(b)
+	} else {
+		s.got += BlockSize
+	}
+	if s.manifest != nil {
+		s.checkPiece(int(int64(b) * BlockSize / s.manifest.PieceLength))
+	}
+}
+
+func (s *Sink) pieceBlocks(p int) (lo, hi int) {
+	lo = int(int64(p) * s.manifest.PieceLength / BlockSize)
+	return lo, lo + blocks(s.manifest.PieceSize(p))
+}
+
+// checkPiece starts verifying p if it is whole.
+func (s *Sink) checkPiece(p int) {
+	if s.pieces[p] != pieceMissing {
+		return
+	}
+	lo, hi := s.pieceBlocks(p)
+	for b := lo; b < hi; b++ {
+		if !s.have[b] {
+			return
+		}
+	}
+	s.pieces[p] = pieceChecking
+	s.pending++
+	go s.verify(p, s.manifest)
+}
+
+func (s *Sink) verify(p int, m *Manifest) {
+	s.verifying <- struct{}{}
+	buf := s.buffers.Get().(*[]byte)
+	hash, ok, err := m.SumPiece(s.file, p, *buf)
+	s.buffers.Put(buf)
+	<-s.verifying
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending--
+	defer s.wake()
+	if s.manifest != m || s.pieces[p] != pieceChecking {
+		return
+	}
+	switch {
+	case err != nil:
+		s.fail(err)
+	case ok:
+		s.pieces[p] = pieceGood
+		s.good++
+		s.blameMixed(p)
+		s.finishIfFull()
+	default:
+		s.pieces[p] = pieceMissing
+		s.badPiece(p, hash)
+	}
+}
+
+// badPiece takes a piece that failed apart: a single giver is blamed at once, several only when the right bytes are known.
+func (s *Sink) badPiece(p int, hash [32]byte) {
+	lo, hi := s.pieceBlocks(p)
+	single := true
+	for b := lo; b < hi; b++ {
+		single = single && s.owner[b] == s.owner[lo]
+	}
+	v := verdict{hash: hash}
+	if single {
+		v.from = s.feeds[s.owner[lo]]
+	} else {
+		v.own = append(v.own, s.owner[lo:hi]...)
+		v.crc = append(v.crc, s.sum[lo:hi]...)
+	}
+	for b := lo; b < hi; b++ {
+		s.forget(b)
+	}
+	s.solo[p] = true
+	for _, o := range s.bad[p] {
+		if single && o.from != nil && o.from.host != v.from.host && o.hash == hash {
+			select {
+			case s.doubted <- struct{}{}:
+			default:
+			}
+		}
+	}
+	s.bad[p] = append(s.bad[p], v)
+	if single {
+		v.from.ban(&wrongBytes{fmt.Sprintf("sent wrong bytes (piece %d)", p)})
+	}
+}
+
+// blameMixed names, now that piece p is right, who gave wrong blocks of it before.
+func (s *Sink) blameMixed(p int) {
+	lo, _ := s.pieceBlocks(p)
+	for _, v := range s.bad[p] {
+		for i := range v.own {
+			if v.crc[i] != s.sum[lo+i] {
+				s.feeds[v.own[i]].ban(&wrongBytes{fmt.Sprintf("sent wrong bytes (piece %d)", p)})
+			}
+		}
+	}
+	delete(s.bad, p)
+	delete(s.solo, p)
+}
+
+// against lists the feeds whose whole copies of some piece agree with each other and not with the manifest.
+func (s *Sink) against() []*Feed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, vs := range s.bad {
+		for i, v := range vs {
+			for _, o := range vs[:i] {
+				if v.from != nil && o.from != nil && v.from.host != o.from.host && v.hash == o.hash {
+					return []*Feed{o.from, v.from}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// progress returns bytes in place, and bytes/s over all feeds.
+func (s *Sink) progress() (done, size int64, rate float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	done = s.got
+	now := time.Now()
+	for _, c := range s.claims {
+		done += max(0, c.pos-c.block())
+		rate += c.feed.speed(now)
+	}
+	if s.size >= 0 {
+		done = min(done, s.size)
+	}
+	return done, s.size, rate
+}
+
+// adopt takes over a block that an earlier run left in the file and that was hashed again.
+func (s *Sink) adopt(b int, f *Feed, crc uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blockDone(b, f, crc)
+}
+
+var _ io.Writer = (*Claim)(nil)

@@ -1,0 +1,378 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"time"
+)
+
+const (
+	torrentsAtOnce = 3
+	torrentsMost   = 5 // hosts asked if some do not answer or disagree
+	torrentTimeout = 10 * time.Second
+	torrentMinimum = 1 << 20 // a smaller file says nothing about its repository
+)
+
+// torrents is what is known of a file's torrent while the download goes on.
+type torrents struct {
+	sworn      *Manifest // named by the user; nil: none
+	swears     bool      // the answer under way is what the user named
+	queue      []*url.URL
+	asked      int
+	pending    int
+	refused    int // clear answers that there is none
+	answers    chan torrentAnswer
+	candidates []*candidate
+	rejected   map[string]bool // by info hash
+	timer      chan struct{}
+}
+
+type candidate struct {
+	manifest *Manifest
+	hosts    []string
+	own      bool // the URL's own host serves it
+}
+
+type torrentAnswer struct {
+	url      *url.URL
+	manifest *Manifest
+	err      error
+}
+
+// errNoTorrent is a clear answer that a host has none.
+var errNoTorrent = errors.New("no torrent there")
+
+// seekTorrent starts asking for torrents beside the download.
+func (j *job) seekTorrent(ctx context.Context) {
+	t := &j.torrent
+	t.answers = make(chan torrentAnswer, torrentsMost+1)
+	t.rejected = map[string]bool{}
+	switch hint := j.req.Torrent; {
+	case t.sworn != nil:
+		return
+	case hint.MetainfoURL != nil:
+		t.queue, t.swears = []*url.URL{hint.MetainfoURL}, true
+	case j.req.Volatile || j.Hosts.barren(j.repository()):
+		return
+	default:
+		t.queue = hint.URLs
+	}
+	for t.pending < torrentsAtOnce && j.askTorrent(ctx) {
+	}
+}
+
+func (j *job) repository() string {
+	if r := j.req.Torrent.Repository; r != "" {
+		return r
+	}
+	return j.req.URL.JoinPath("..").Redacted()
+}
+
+// askTorrent asks the next host, one request for each.
+func (j *job) askTorrent(ctx context.Context) bool {
+	t := &j.torrent
+	if len(t.queue) == 0 || t.asked == torrentsMost {
+		return false
+	}
+	u := t.queue[0]
+	t.queue = t.queue[1:]
+	t.asked++
+	t.pending++
+	name := baseName(j.req.URL)
+	if t.swears {
+		name = ""
+	}
+	j.workers.Add(1)
+	go func() {
+		defer j.workers.Done()
+		m, err := j.loadTorrent(ctx, u, name)
+		if err != nil && t.swears {
+			m, err = j.loadTorrent(ctx, u, baseName(j.req.URL))
+		}
+		t.answers <- torrentAnswer{u, m, err}
+	}()
+	return true
+}
+
+func (j *job) loadTorrent(ctx context.Context, u *url.URL, name string) (*Manifest, error) {
+	ctx, cancel := context.WithTimeout(ctx, torrentTimeout)
+	defer cancel()
+	res, err := j.client.get(ctx, u, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	switch {
+	case res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests:
+		return nil, &statusError{code: res.StatusCode}
+	case res.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("%w (%d)", errNoTorrent, res.StatusCode)
+	case res.ContentLength > MaxTorrentSize:
+		return nil, fmt.Errorf("%w (%d bytes)", errNoTorrent, res.ContentLength)
+	}
+	data, err := io.ReadAll(io.LimitReader(res.Body, MaxTorrentSize+1))
+	if err != nil {
+		return nil, err
+	}
+	m, err := ParseTorrent(data, name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoTorrent, err)
+	}
+	return m, nil
+}
+
+// answered weighs what a host said.
+func (j *job) answered(ctx context.Context, a torrentAnswer) error {
+	t := &j.torrent
+	t.pending--
+	host := hostKey(a.url)
+	switch {
+	case a.err != nil:
+		if errors.Is(a.err, errNoTorrent) {
+			t.refused++
+		}
+		j.log.Debug("no torrent", "url", redacted(a.url), "why", reason(a.err))
+	case t.swears:
+		t.sworn = a.manifest
+		return j.adopt(ctx, a.manifest)
+	default:
+		i := slices.IndexFunc(t.candidates, func(c *candidate) bool { return c.manifest.equal(a.manifest) })
+		if i < 0 {
+			i = len(t.candidates)
+			t.candidates = append(t.candidates, &candidate{manifest: a.manifest})
+		}
+		c := t.candidates[i]
+		if !slices.Contains(c.hosts, host) {
+			c.hosts = append(c.hosts, host)
+		}
+		c.own = c.own || host == hostKey(j.req.URL)
+	}
+	j.choose(ctx)
+	if !j.hasTorrent() && (len(t.candidates) > 0 || t.refused < t.asked-t.pending) {
+		j.askTorrent(ctx)
+	}
+	return nil
+}
+
+func (j *job) hasTorrent() bool {
+	j.sink.mu.Lock()
+	defer j.sink.mu.Unlock()
+	return j.sink.manifest != nil && !j.sink.confirm
+}
+
+// choose adopts the first torrent that counts: the URL's own host serves it, or two hosts give the same one, or there is
+// a digest that decides in the end anyway.
+func (j *job) choose(ctx context.Context) {
+	if j.hasTorrent() {
+		return
+	}
+	for _, c := range j.torrent.candidates {
+		if (c.own || len(c.hosts) >= 2 || j.expect.digest()) && !j.torrent.rejected[c.manifest.InfoHash] {
+			j.adoptCandidate(ctx, c)
+			if j.hasTorrent() {
+				return
+			}
+		}
+	}
+}
+
+// adoptCandidate adopts a torrent unless what is known of the size speaks against it.
+func (j *job) adoptCandidate(ctx context.Context, c *candidate) {
+	size := j.knownSize()
+	fixed := j.expect.Size > 0 && j.expect.Size != c.manifest.Size
+	if fixed || size >= 0 && size != c.manifest.Size && len(c.hosts) < 2 {
+		j.log.Info("torrent ignored: it is of a file of another size", "info_hash", c.manifest.InfoHash, "torrent", c.manifest.Size, "file", size)
+		j.torrent.rejected[c.manifest.InfoHash] = true
+		return
+	}
+	j.adopt(ctx, c.manifest)
+}
+
+// adopt verifies against m from now on, with what its web seeds hold as well.
+func (j *job) adopt(ctx context.Context, m *Manifest) error {
+	s := j.sink
+	s.mu.Lock()
+	size, old := s.size, s.manifest
+	s.confirm = s.confirm && !(old != nil && old.equal(m))
+	s.mu.Unlock()
+	if j.expect.Size > 0 && j.expect.Size != m.Size {
+		return fmt.Errorf("%w: the torrent is of a file of %d bytes, not %d", ErrRequest, m.Size, j.expect.Size)
+	}
+	if old != nil && old.equal(m) {
+		j.addWebSeeds(m)
+		return nil
+	}
+	if old != nil || size >= 0 && size != m.Size {
+		j.resumed = 0
+		s.restart(m.Size)
+	}
+	j.log.Info("torrent found", "info_hash", m.InfoHash, "pieces", m.Pieces(), "web_seeds", len(m.WebSeeds))
+	s.share(m)
+	j.crew.planned = false
+	j.addWebSeeds(m)
+	j.salvage(ctx)
+	return nil
+}
+
+func (j *job) addWebSeeds(m *Manifest) {
+	for _, text := range m.WebSeeds {
+		u, err := url.Parse(text)
+		if err != nil || u.Host == "" {
+			continue
+		}
+		if j.req.URL.Scheme == "https" && u.Scheme != "https" {
+			continue
+		}
+		if !j.client.trusted[hostKey(u)] && !publicHost(u.Hostname()) && publicHost(j.req.URL.Hostname()) {
+			continue // the address is checked once more when it is dialled
+		}
+		j.addMirror(&urlRank{url: u, stat: j.Hosts.get(hostKey(u))})
+	}
+}
+
+// waitsForTorrent reports whether a plain download that is whole should wait for an answer.
+func (j *job) waitsForTorrent() bool { return j.torrent.pending > 0 && !j.sink.shared() }
+
+// grace is closed when the wait for a torrent is over. For one that the user named it is never.
+func (t *torrents) grace(ctx context.Context) chan struct{} {
+	if t.swears {
+		return nil
+	}
+	if t.timer == nil {
+		t.timer = make(chan struct{})
+		time.AfterFunc(torrentGrace, func() { close(t.timer) })
+	}
+	return t.timer
+}
+
+// doubt is called when two mirrors agree with each other against the torrent: it is dropped, not they.
+func (j *job) doubt(ctx context.Context) {
+	if j.torrent.sworn != nil {
+		return
+	}
+	agree := j.sink.against()
+	if len(agree) == 0 {
+		return
+	}
+	j.log.Info("two mirrors agree against the torrent; going on without it", "mirrors", agree[0].name+", "+agree[1].name)
+	slices.SortStableFunc(j.mirrors, func(a, b *mirror) int {
+		return btoi(slices.Contains(agree, b.feed)) - btoi(slices.Contains(agree, a.feed))
+	})
+	j.rejectTorrent(ctx)
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// rejectTorrent goes on without the present torrent, and forgives the mirrors that it accused.
+func (j *job) rejectTorrent(ctx context.Context) {
+	s := j.sink
+	s.mu.Lock()
+	m := s.manifest
+	s.mu.Unlock()
+	if m == nil {
+		return
+	}
+	j.torrent.rejected[m.InfoHash] = true
+	ev := j.snapshot(Retried)
+	ev.Source, ev.Message = "torrent "+m.InfoHash, "does not fit the file"
+	j.event(ev)
+	accused := func(m *mirror) bool { var o *otherVersion; return isWrong(m.last) || errors.As(m.last, &o) }
+	for _, m := range j.mirrors {
+		if isWrong(m.last) {
+			s.mu.Lock()
+			m.feed.blame = ""
+			s.mu.Unlock()
+		}
+	}
+	j.startAgain(accused)
+	if j.expect.digest() && j.expect.Size > 0 {
+		s.share(nil)
+	}
+	j.choose(ctx)
+}
+
+// salvage verifies what other programs, or an earlier run, left on disk and takes the right pieces.
+func (j *job) salvage(ctx context.Context) {
+	if !j.local {
+		return
+	}
+	j.local = false
+	for _, path := range []string{j.req.Dest, j.sink.file.Name()} {
+		f, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		j.workers.Add(1)
+		go func() {
+			defer j.workers.Done()
+			defer f.Close()
+			j.sink.takeFrom(ctx, f, j.sink.feeds[0])
+		}()
+	}
+}
+
+// takeFrom copies the pieces that are right in f.
+func (s *Sink) takeFrom(ctx context.Context, f *os.File, disk *Feed) {
+	s.mu.Lock()
+	m := s.manifest
+	s.mu.Unlock()
+	info, err := f.Stat()
+	if m == nil || err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	buf := s.buffers.Get().(*[]byte)
+	defer s.buffers.Put(buf)
+	for p := range m.Pieces() {
+		off, n := int64(p)*m.PieceLength, m.PieceSize(p)
+		if ctx.Err() != nil || off+n > info.Size() {
+			return
+		}
+		if _, ok, err := m.SumPiece(f, p, *buf); err != nil || !ok {
+			continue
+		}
+		c := s.claimPiece(m, p, disk)
+		if c == nil {
+			continue
+		}
+		r := io.NewSectionReader(f, off, n)
+		for {
+			k, err := r.Read(*buf)
+			if k > 0 {
+				if _, werr := c.Write((*buf)[:k]); werr != nil {
+					break
+				}
+			}
+			if err != nil {
+				break
+			}
+		}
+		c.Close()
+	}
+}
+
+// claimPiece claims the whole of piece p for f; nil if somebody has or fetches a part of it.
+func (s *Sink) claimPiece(m *Manifest, p int, f *Feed) *Claim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.manifest != m {
+		return nil
+	}
+	lo, hi := s.pieceBlocks(p)
+	for b := lo; b < hi; b++ {
+		if s.have[b] || s.taken(b) {
+			return nil
+		}
+	}
+	return s.claimRange(f, int64(lo)*BlockSize, min(int64(hi)*BlockSize, s.size), time.Now())
+}

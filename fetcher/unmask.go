@@ -1,0 +1,347 @@
+package fetcher
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+const compareBytes = 1 << 20
+
+// unmask is called when everything is in place and the digest says no. It finds out who lied and gives up what that
+// mirror gave. done: the file has been put right.
+//
+// Three mirrors or more: what one gave is compared with what another gives, until two differ; a third decides. Two: each
+// is tried alone.
+func (j *job) unmask(ctx context.Context) (done bool, err error) {
+	s := j.sink
+	s.mu.Lock()
+	manifest, owners := s.manifest, map[uint16]bool{}
+	for _, o := range s.owner {
+		owners[o] = true
+	}
+	s.mu.Unlock()
+	if j.torrent.sworn != nil {
+		return false, fmt.Errorf("%w: the torrent and the digest are of different files", ErrWrong)
+	}
+	if manifest != nil {
+		j.log.Info("the torrent is of another file than the digest; going on without it")
+		j.rejectTorrent(ctx)
+		return false, nil
+	}
+	if owners[0] {
+		j.resumed = 0
+		j.startAgain(func(*mirror) bool { return true })
+		return false, nil
+	}
+	stale := func(m *mirror) bool { var o *otherVersion; return errors.As(m.last, &o) }
+	if j.only != nil {
+		j.accuse(j.only, "its digest differs")
+		return false, j.nextAlone()
+	}
+	if len(owners) == 1 {
+		for _, m := range j.mirrors {
+			if owners[m.feed.index] {
+				j.accuse(m, "its digest differs")
+			}
+		}
+		j.startAgain(stale)
+		return false, nil
+	}
+	hosts := map[string]bool{}
+	for _, m := range j.usable() {
+		hosts[m.feed.host] = true
+	}
+	if len(hosts) < 3 {
+		j.alone = j.usable()
+		return false, j.nextAlone()
+	}
+	return j.compare(ctx)
+}
+
+// usable lists the mirrors that may be asked for ranges.
+func (j *job) usable() []*mirror {
+	var list []*mirror
+	for _, m := range j.mirrors {
+		if m.state == inReserve && !m.whole {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// accuse sets m aside for what it sent.
+func (j *job) accuse(m *mirror, what string) {
+	err := &wrongBytes{"sent wrong bytes (" + what + ")"}
+	m.last, m.state = err, setAside
+	j.sink.mu.Lock()
+	m.feed.blame = err.Error()
+	j.sink.mu.Unlock()
+	ev := j.snapshot(Retried)
+	ev.Source, ev.Message = m.String(), err.Error()
+	j.event(ev)
+}
+
+// nextAlone tries the next mirror alone, keeping what it gave before.
+func (j *job) nextAlone() error {
+	if len(j.alone) == 0 {
+		j.only = nil
+		return j.verdict()
+	}
+	j.only, j.alone = j.alone[0], j.alone[1:]
+	j.only.state = inReserve
+	for _, m := range j.mirrors {
+		if m != j.only {
+			j.sink.discard(m.feed, func(int) bool { return false })
+		}
+	}
+	j.crew = crew{want: 1, planned: true}
+	return nil
+}
+
+// span is a run of blocks that one mirror gave.
+type span struct {
+	lo, hi int
+	owner  uint16
+}
+
+type disagreement struct {
+	span  span
+	by    *mirror
+	block int    // the first that differs
+	data  []byte // what by sent for the whole span
+}
+
+// compare asks other mirrors for what each gave until two differ, and lets a third decide.
+func (j *job) compare(ctx context.Context) (done bool, err error) {
+	s := j.sink
+	if len(j.checked) != len(s.have) {
+		j.checked = make([]bool, len(s.have))
+	}
+	d, err := j.findDisagreement(ctx)
+	if err != nil {
+		return false, err
+	}
+	if d == nil { // everything was confirmed: whoever was outvoted may have been right
+		for _, m := range j.mirrors {
+			if m.state == setAside && isWrong(m.last) {
+				j.alone = append(j.alone, m)
+			}
+		}
+		return false, j.nextAlone()
+	}
+	owner := j.mirrorOf(d.span.owner)
+	at := int64(d.block) * BlockSize
+	n := s.blockLen(d.block)
+	theirs := d.data[at-int64(d.span.lo)*BlockSize:][:n]
+	ours := make([]byte, n)
+	if _, err := s.file.ReadAt(ours, at); err != nil {
+		return false, fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	for _, third := range j.usable() {
+		if third.feed.host == owner.feed.host || third.feed.host == d.by.feed.host {
+			continue
+		}
+		data, err := third.read(ctx, at, at+n)
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err != nil {
+			continue
+		}
+		where := fmt.Sprintf("at byte %d", at)
+		switch {
+		case bytes.Equal(data, theirs):
+			if err := j.replace(d); err != nil {
+				return false, err
+			}
+			if ok, err := j.expect.check(ctx, s.file, s.size); err != nil || ok {
+				j.accuse(owner, where)
+				return ok, err
+			}
+			j.accuse(owner, where)
+			s.discard(owner.feed, func(b int) bool { return j.checked[b] })
+			return false, nil
+		case bytes.Equal(data, ours):
+			j.accuse(d.by, where)
+			s.discard(d.by.feed, func(b int) bool { return j.checked[b] })
+			return false, nil
+		}
+	}
+	j.alone = j.usable()
+	return false, j.nextAlone()
+}
+
+func (j *job) mirrorOf(feed uint16) *mirror {
+	i := slices.IndexFunc(j.mirrors, func(m *mirror) bool { return m.feed.index == feed })
+	return j.mirrors[i]
+}
+
+// replace puts the other mirror's version of a span into the file.
+func (j *job) replace(d *disagreement) error {
+	s := j.sink
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.file.WriteAt(d.data, int64(d.span.lo)*BlockSize); err != nil {
+		return fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	for b := d.span.lo; b < d.span.hi; b++ {
+		off := int64(b-d.span.lo) * BlockSize
+		s.owner[b] = d.by.feed.index
+		s.sum[b] = crc32.Checksum(d.data[off:off+s.blockLen(b)], castagnoli)
+		s.journal.blocks(b, s.sum[b:b+1])
+	}
+	s.duplicate += int64(len(d.data))
+	return nil
+}
+
+// findDisagreement compares until two mirrors differ. nil: all that could be compared agrees.
+func (j *job) findDisagreement(ctx context.Context) (*disagreement, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var mu sync.Mutex
+	var found *disagreement
+	var failed error
+	todo := j.spans()
+	var wg sync.WaitGroup
+	for _, m := range j.usable() {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for {
+				mu.Lock()
+				i := slices.IndexFunc(todo, func(sp span) bool { return j.mirrorOf(sp.owner).feed.host != m.feed.host })
+				if i < 0 || found != nil || failed != nil {
+					mu.Unlock()
+					return
+				}
+				sp := todo[i]
+				todo = slices.Delete(todo, i, i+1)
+				mu.Unlock()
+				d, err := j.compareSpan(ctx, m, sp)
+				mu.Lock()
+				switch {
+				case err != nil && errors.Is(err, ErrWrite):
+					failed = err
+				case err != nil:
+					todo = append(todo, sp)
+					mu.Unlock()
+					return
+				case d != nil && found == nil:
+					found = d
+					cancel()
+				case d == nil:
+					for b := sp.lo; b < sp.hi; b++ {
+						j.checked[b] = true
+					}
+				}
+				mu.Unlock()
+			}
+		}()
+	}
+	wg.Wait()
+	if found == nil && failed == nil && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return found, failed
+}
+
+// spans lists what is to be compared, in random order.
+func (j *job) spans() []span {
+	s := j.sink
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []span
+	for b := 0; b < len(s.have); b++ {
+		if j.checked[b] {
+			continue
+		}
+		n := len(list)
+		if n > 0 && list[n-1].hi == b && list[n-1].owner == s.owner[b] && b-list[n-1].lo < compareBytes/BlockSize {
+			list[n-1].hi = b + 1
+			continue
+		}
+		list = append(list, span{b, b + 1, s.owner[b]})
+	}
+	rand.Shuffle(len(list), func(a, b int) { list[a], list[b] = list[b], list[a] })
+	return list
+}
+
+func (j *job) compareSpan(ctx context.Context, m *mirror, sp span) (*disagreement, error) {
+	s := j.sink
+	from, to := int64(sp.lo)*BlockSize, min(int64(sp.hi)*BlockSize, s.size)
+	data, err := m.read(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.duplicate += int64(len(data))
+	s.mu.Unlock()
+	ours := make([]byte, len(data))
+	if _, err := s.file.ReadAt(ours, from); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	for off := 0; off < len(data); off += BlockSize {
+		end := min(off+BlockSize, len(data))
+		if !bytes.Equal(ours[off:end], data[off:end]) {
+			return &disagreement{sp, m, sp.lo + off/BlockSize, data}, nil
+		}
+	}
+	return nil, nil
+}
+
+// read fetches a range into memory, outside the Sink's books but counted in the mirror's.
+func (m *mirror) read(ctx context.Context, from, to int64) ([]byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watch := time.AfterFunc(m.job.stall, cancel)
+	defer watch.Stop()
+	s := m.feed.s
+	s.mu.Lock()
+	m.feed.requests++
+	s.mu.Unlock()
+	res, err := m.job.client.get(ctx, m.url, func(h http.Header) { h.Set("Range", fmt.Sprintf("bytes=%d-%d", from, to-1)) })
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	size, at, err := m.examine(res, true, from, to)
+	if err != nil {
+		return nil, err
+	}
+	if at != from || res.StatusCode != http.StatusPartialContent || size != m.job.knownSize() {
+		return nil, errNoRanges
+	}
+	data := make([]byte, to-from)
+	for n := 0; n < len(data); {
+		k, err := res.Body.Read(data[n:min(n+32<<10, len(data))])
+		n += k
+		watch.Reset(m.job.stall)
+		s.mu.Lock()
+		m.feed.bytes += int64(k)
+		s.received += int64(k)
+		s.mu.Unlock()
+		if m.job.limit != nil && k > 0 {
+			for left := k; left > 0; left -= m.job.limit.Burst() {
+				if err := m.job.limit.WaitN(ctx, min(left, m.job.limit.Burst())); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if err != nil && n < len(data) {
+			if err == io.EOF {
+				err = errShort
+			}
+			return nil, err
+		}
+	}
+	return data, nil
+}
