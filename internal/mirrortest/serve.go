@@ -262,12 +262,14 @@ func (x *exchange) plan(file File, whole bool) *answer {
 	switch from, to, ok := parseRange(header, file.Size); {
 	case !ok:
 		a.status, a.to = http.StatusRequestedRangeNotSatisfiable, 0
+		a.header.Del("Accept-Ranges")
 		a.header.Del("Content-Type")
 		a.header.Del("ETag")
 		a.header.Del("Last-Modified")
 		a.header.Set("Content-Range", fmt.Sprintf("bytes */%d", file.Size))
 	case to >= 0:
 		a.status, a.from, a.to = http.StatusPartialContent, from, to
+		a.header.Del("Accept-Ranges")
 		a.label(from, file.Size)
 	}
 	return a
@@ -307,10 +309,10 @@ func anyTag(list, etag string) bool {
 }
 
 // parseRange reads a Range header. Not ok: it cannot be satisfied or makes no sense, which nginx both answers with 416.
-// to < 0: several ranges or another unit, answered with the whole file.
+// to < 0: answered with the whole file, as are several ranges, another unit, and any range of an empty file.
 func parseRange(header string, size int64) (from, to int64, ok bool) {
 	unit, spec, found := strings.Cut(header, "=")
-	if !found || !strings.EqualFold(unit, "bytes") || strings.Contains(spec, ",") {
+	if !found || !strings.EqualFold(unit, "bytes") || spec == "" || strings.Contains(spec, ",") || size == 0 {
 		return 0, -1, true
 	}
 	first, last, found := strings.Cut(strings.TrimSpace(spec), "-")
@@ -327,7 +329,7 @@ func parseRange(header string, size int64) (from, to int64, ok bool) {
 	}
 	if first == "" {
 		n := number(last)
-		if n <= 0 || size == 0 {
+		if n <= 0 {
 			return 0, 0, false
 		}
 		return max(size-n, 0), size, true

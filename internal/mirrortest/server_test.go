@@ -40,6 +40,7 @@ func TestConditionalRequests(t *testing.T) {
 		{[]string{"Range", "bytes=3-2"}, 416, ""},
 		{[]string{"Range", "bytes=x-"}, 416, ""},
 		{[]string{"Range", "bytes=-0"}, 416, ""},
+		{[]string{"Range", "bytes="}, 200, "0123456789"},
 		{[]string{"Range", "bytes=0-1,4-5"}, 200, "0123456789"},
 		{[]string{"Range", "pieces=0-1"}, 200, "0123456789"},
 		{[]string{"Range", "bytes=2-3", "If-Range", tag}, 206, "23"},
@@ -59,6 +60,9 @@ func TestConditionalRequests(t *testing.T) {
 		if resp.StatusCode != q.status || q.status != 416 && string(body) != q.body {
 			t.Errorf("%q: %d %q, want %d %q", q.header, resp.StatusCode, body, q.status, q.body)
 		}
+		if (resp.Header.Get("Accept-Ranges") != "") != (q.status == 200) {
+			t.Errorf("%q: %v", q.header, resp.Header) // nginx says it where there is no Content-Range
+		}
 		switch q.status {
 		case 416:
 			if resp.Header.Get("Content-Range") != "bytes */10" {
@@ -74,7 +78,7 @@ func TestConditionalRequests(t *testing.T) {
 	if err != nil || resp.StatusCode != 200 || resp.ContentLength != 10 || resp.Header.Get("Accept-Ranges") != "bytes" {
 		t.Error(resp, err)
 	}
-	if resp, body, err := fetch(t, c, s, "/empty"); err != nil || resp.StatusCode != 200 || len(body) != 0 ||
+	if resp, body, err := fetch(t, c, s, "/empty", "Range", "bytes=0-"); err != nil || resp.StatusCode != 200 || len(body) != 0 ||
 		resp.Header.Get("ETag") != "" {
 		t.Error(resp, err)
 	}
