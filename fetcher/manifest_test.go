@@ -254,6 +254,28 @@ func TestWebSeedsThatMakeNoSenseAreLeftOut(t *testing.T) {
 	checkRoundTrip(t, m)
 }
 
+// The layout, key by key, is that of _render_torrent in openSUSE/MirrorCache's RenderFileFromMirror.pm.
+func TestTorrentOfMirrorCache(t *testing.T) {
+	content := torrentContent(2, 20_000)
+	piece, whole := sha1.Sum(content), sha256.Sum256(content)
+	text := "d8:announce31:http://tracker.example/announce13:announce-listll31:http://tracker.example/announceee" +
+		"7:comment9:small.pkg10:created by11:MirrorCache13:creation datei1700000000e" +
+		"4:infod6:lengthi20000e6:md5sum32:0123456789abcdef0123456789abcdef4:name9:small.pkg12:piece lengthi262144e" +
+		"6:pieces20:" + string(piece[:]) + "4:sha120:" + string(piece[:]) + "6:sha25632:" + string(whole[:]) + "e" +
+		"7:sourcesl33:http://one.example/pool/small.pkg29:https://two.example/small.pkgee"
+	m, err := ParseTorrent([]byte(text), "small.pkg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkPieces(t, m, content)
+	if want := []string{"http://one.example/pool/small.pkg", "https://two.example/small.pkg"}; !reflect.DeepEqual(m.WebSeeds, want) {
+		t.Errorf("%q", m.WebSeeds)
+	}
+	if want := [][]string{{"http://tracker.example/announce"}}; !reflect.DeepEqual(m.Trackers, want) {
+		t.Errorf("%q", m.Trackers)
+	}
+}
+
 func bencoded(t testing.TB, v any) []byte {
 	t.Helper()
 	data, err := bencode.Marshal(v)
