@@ -16,6 +16,7 @@ const (
 	rangeLongest = 10                     // longest range, in seconds
 	usualDelay   = 200 * time.Millisecond // first byte of a source nobody knows
 	quietAfter   = 300 * time.Millisecond // silence after which a speed is no longer believed
+	lullAfter    = 100 * time.Millisecond // silence that counts in what is expected of a claim
 	lookAgain    = 50 * time.Millisecond  // idle sources look for slow ones to relieve
 )
 
@@ -84,7 +85,10 @@ func (f *Feed) speed(now time.Time) float64 {
 	if v == 0 {
 		v = f.prior
 	}
-	if f.claim != nil && f.claim.began && !f.last.IsZero() {
+	if c := f.claim; c != nil && c.began {
+		if f.rate == 0 { // not measured yet: a guess that fades with silence
+			v = float64(c.pos-c.start) / (now.Sub(f.accFrom) + 20*time.Millisecond).Seconds()
+		}
 		if quiet := now.Sub(f.last); quiet > quietAfter {
 			v *= float64(quietAfter) / float64(quiet)
 		}
@@ -137,7 +141,11 @@ func (f *Feed) sample(now time.Time) {
 	if f.rate == 0 {
 		f.rate = v
 	} else {
-		f.rate += (v - f.rate) * (1 - math.Exp(-dt/0.4))
+		memory := 0.4 // seconds; bad news is believed sooner
+		if v < f.rate {
+			memory = 0.2
+		}
+		f.rate += (v - f.rate) * (1 - math.Exp(-dt/memory))
 	}
 	f.acc, f.accFrom = 0, now
 }
@@ -565,13 +573,17 @@ func (s *Sink) claimRange(f *Feed, from, to int64, now time.Time) *Claim {
 // eta is how long c is going to need for the rest of its range, in seconds.
 func (c *Claim) eta(now time.Time, mean float64) float64 {
 	u := c.feed.speed(now)
+	if c.began {
+		rest := float64(c.end-c.pos) / max(u, 1)
+		if quiet := now.Sub(c.feed.last); quiet > lullAfter {
+			rest += quiet.Seconds() // it may well last as long again
+		}
+		return rest
+	}
 	if u <= 0 {
 		u = max(mean/2, 10<<10)
 	}
 	rest := float64(c.end-c.pos) / u
-	if c.began {
-		return rest
-	}
 	usual := c.feed.delay()
 	if age := now.Sub(c.asked); age < 2*usual {
 		return max(usual-age, 0).Seconds() + rest

@@ -209,3 +209,90 @@ func TestSharedByDigest(t *testing.T) {
 }
 
 var _ = errors.Is
+
+// fault is one kind of mirror, tried alone beside a good one.
+type fault struct {
+	name string
+	mirrortest.Config
+}
+
+const strikeAt = 300_000 // a byte in the middle of the test file
+
+func faults() []fault {
+	k := func(name string, fs ...mirrortest.Fault) fault {
+		return fault{name, mirrortest.Config{Rate: 8 << 20, Faults: fs}}
+	}
+	f := func(kind mirrortest.FaultKind) mirrortest.Fault { return mirrortest.Fault{Kind: kind} }
+	at := func(kind mirrortest.FaultKind) mirrortest.Fault { return mirrortest.Fault{Kind: kind, At: strikeAt} }
+	all := []fault{
+		k("404", f(mirrortest.NotFound)), k("403", f(mirrortest.Forbidden)), k("500", f(mirrortest.ServerError)),
+		k("503", f(mirrortest.Unavailable)), k("503-date", f(mirrortest.UnavailableDate)), k("429", f(mirrortest.TooMany)),
+		k("refuse", f(mirrortest.Refuse)), k("blackhole", f(mirrortest.Blackhole)),
+		k("slow-connect", mirrortest.Fault{Kind: mirrortest.SlowConnect, Dur: time.Second}),
+		k("stall", at(mirrortest.Stall)), k("reset", at(mirrortest.Reset)), k("truncate", at(mirrortest.Truncate)),
+		k("drip", at(mirrortest.Drip)), k("vanish", mirrortest.Fault{Kind: mirrortest.Vanish, At: strikeAt, Dur: 500 * time.Millisecond}),
+		k("wrong-bytes", f(mirrortest.WrongBytes)), k("flip-bit", at(mirrortest.FlipBit)),
+		k("flip-bit-once", mirrortest.Fault{Kind: mirrortest.FlipBit, At: strikeAt, Count: 1}),
+		k("older", f(mirrortest.Older)), k("older-same-size", f(mirrortest.OlderSame)), k("changed", f(mirrortest.Changed)),
+		k("login", f(mirrortest.Login)), k("ignore-range", f(mirrortest.IgnoreRange)),
+		k("range-start", f(mirrortest.RangeStart)), k("range-total", f(mirrortest.RangeTotal)), k("range-elsewhere", f(mirrortest.RangeElsewhere)),
+		k("gzip", f(mirrortest.Gzip)), k("no-length", f(mirrortest.NoLength)), k("http10", f(mirrortest.HTTP10)),
+		k("wrong-length", f(mirrortest.WrongLength)), k("wrong-length-short", mirrortest.Fault{Kind: mirrortest.WrongLength, At: -5000}),
+		k("endless", f(mirrortest.Endless)), k("endless-chunked", f(mirrortest.EndlessChunked)),
+		k("endless-headers", f(mirrortest.EndlessHeaders)), k("huge-header", f(mirrortest.HugeHeader)),
+		k("control-chars", f(mirrortest.ControlChars)), k("control-c1", f(mirrortest.ControlC1)), k("control-reason", f(mirrortest.ControlReason)),
+		k("control-redirect", f(mirrortest.ControlRedirect)), k("redirect-loop", f(mirrortest.RedirectLoop)),
+	}
+	return all
+}
+
+// torrentFaults lie about the torrent as well.
+func torrentFaults() []fault {
+	k := func(name string, fs ...mirrortest.Fault) fault {
+		return fault{name, mirrortest.Config{Rate: 8 << 20, Faults: fs}}
+	}
+	return []fault{
+		k("old-torrent", mirrortest.Fault{Kind: mirrortest.OldTorrent}),
+		k("html-torrent", mirrortest.Fault{Kind: mirrortest.HTMLTorrent}),
+		k("login-everywhere", mirrortest.Fault{Kind: mirrortest.Login, Path: "*"}),
+		k("blackhole-everywhere", mirrortest.Fault{Kind: mirrortest.Blackhole, Path: "*"}),
+		k("404-everywhere", mirrortest.Fault{Kind: mirrortest.NotFound, Path: "*"}),
+	}
+}
+
+const faultSize = 1<<20 + 12345
+
+// Every fault, in the place of the URL itself and of a further mirror, ends with the right file if one good mirror is there.
+func TestFaultsBesideOneGoodMirror(t *testing.T) {
+	for _, mode := range []string{"torrent", "digest"} {
+		list := faults()
+		if mode == "torrent" {
+			list = append(list, torrentFaults()...)
+		}
+		for _, fault := range list {
+			for _, first := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s/%s/first=%v", mode, fault.name, first), func(t *testing.T) {
+					t.Parallel()
+					w := newWorld(t, faultSize)
+					if mode == "torrent" {
+						w.withTorrent(64 << 10)
+					} else {
+						w.withDigest()
+					}
+					good := mirrortest.Config{Rate: 8 << 20}
+					if first {
+						w.mirror(fault.Config)
+						w.mirror(good)
+					} else {
+						w.mirror(good)
+						w.mirror(fault.Config)
+					}
+					res := w.mustFetch()
+					if res.Received > 3*int64(len(w.data)) {
+						t.Error(w.describe(res))
+					}
+				})
+			}
+		}
+	}
+}

@@ -72,8 +72,6 @@ func (m *mirror) String() string { return redacted(m.url) }
 
 // Fill implements Source.
 func (m *mirror) Fill(ctx context.Context, dst *Sink) error {
-	m.feed.setActive(true)
-	defer m.feed.setActive(false)
 	for {
 		c, err := m.feed.Next(ctx)
 		if err == io.EOF {

@@ -271,11 +271,13 @@ func (j *job) hire(ctx context.Context, m *mirror, now time.Time) {
 	mctx, stop := context.WithCancel(ctx)
 	m.state, m.stop, m.begun = inUse, stop, now
 	j.crew.hedged = now
+	m.feed.setActive(true)
 	j.workers.Add(1)
 	go func() {
 		defer j.workers.Done()
 		defer stop()
 		err := m.Fill(mctx, j.sink)
+		m.feed.setActive(false)
 		j.ended <- exit{m, err}
 	}()
 }

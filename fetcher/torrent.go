@@ -187,8 +187,7 @@ func (j *job) adoptCandidate(ctx context.Context, c *candidate) {
 	size := j.knownSize()
 	fixed := j.expect.Size > 0 && j.expect.Size != c.manifest.Size
 	if fixed || size >= 0 && size != c.manifest.Size && len(c.hosts) < 2 {
-		j.log.Info("torrent ignored: it is of a file of another size", "info_hash", c.manifest.InfoHash, "torrent", c.manifest.Size, "file", size)
-		j.torrent.rejected[c.manifest.InfoHash] = true
+		j.log.Info("torrent not used: it is of a file of another size", "info_hash", c.manifest.InfoHash, "torrent", c.manifest.Size, "file", size)
 		return
 	}
 	j.adopt(ctx, c.manifest)

@@ -22,6 +22,9 @@ const compareBytes = 1 << 20
 // Three mirrors or more: what one gave is compared with what another gives, until two differ; a third decides. Two: each
 // is tried alone.
 func (j *job) unmask(ctx context.Context) (done bool, err error) {
+	if err := j.callHome(); err != nil {
+		return false, err
+	}
 	s := j.sink
 	s.mu.Lock()
 	manifest, owners := s.manifest, map[uint16]bool{}
@@ -65,6 +68,21 @@ func (j *job) unmask(ctx context.Context) (done bool, err error) {
 		return false, j.nextAlone()
 	}
 	return j.compare(ctx)
+}
+
+// callHome waits until no mirror is at work.
+func (j *job) callHome() error {
+	for _, m := range j.mirrors {
+		if m.state == inUse {
+			m.stop()
+		}
+	}
+	for j.working() > 0 {
+		if err := j.left(<-j.ended); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // usable lists the mirrors that may be asked for ranges.
