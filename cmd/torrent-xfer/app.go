@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+const version = "0.1.0"
+
+const shortUsage = `usage: torrent-xfer [flags] URL [DEST]
+       torrent-xfer mirrors URL
+       torrent-xfer doctor
+More with torrent-xfer --help.
+`
+
+// run runs the program and returns its exit status.
+func run(env Env) int {
+	if len(env.Args) < 2 {
+		io.WriteString(env.Stderr, shortUsage)
+		return exitUsage
+	}
+	err := newApp(env).RunContext(context.Background(), arrange(env.Args))
+	var f *failure
+	if err != nil && !(errors.As(err, &f) && f.err == errSilent) {
+		io.WriteString(env.Stderr, complain(err))
+	}
+	return statusOf(err)
+}
+
+// errSilent is the error of a failure of which nothing is left to be said.
+var errSilent = errors.New("failed")
+
+func newApp(env Env) *cli.App {
+	about := "Settings may also stand in the environment, as " + envPrefix + "LIMIT_RATE for --limit-rate, and in\n" +
+		"/etc/torrent-xfer.toml or $XDG_CONFIG_HOME/torrent-xfer.toml, as limit-rate = \"2M\".\n\n"
+	onUsage := func(_ *cli.Context, err error, _ bool) error { return usageError("%w", err) }
+	command := func(name, args, usage, about string, action func(Env, *cli.Context) error) *cli.Command {
+		return &cli.Command{Name: name, ArgsUsage: args, Usage: usage, Description: about + exitTable(), Flags: flagsOf(name),
+			OnUsageError: onUsage, HideHelpCommand: true,
+			Action: func(c *cli.Context) error { return action(env, c) }}
+	}
+	return &cli.App{
+		Name:      "torrent-xfer",
+		Usage:     "bring one file from wherever its bytes come fastest",
+		UsageText: "torrent-xfer [flags] URL [DEST]",
+		Description: "DEST is where the file goes; without it the URL's last part names a file in this directory,\n" +
+			"\"-\" is standard output. Flags may follow the arguments.\n\n" + about + exitTable(),
+		Version:                   version,
+		Flags:                     flagsOf(cmdFetch),
+		Writer:                    env.Stdout,
+		ErrWriter:                 env.Stderr,
+		HideHelpCommand:           true,
+		DisableSliceFlagSeparator: true,
+		ExitErrHandler:            func(*cli.Context, error) {},
+		OnUsageError:              onUsage,
+		Action:                    func(c *cli.Context) error { return fetchCommand(env, c) },
+		Commands: []*cli.Command{
+			command("mirrors", "URL", "print the URLs of the same file, best first", "", mirrorsCommand),
+			command("doctor", "[PACMAN.CONF]", "check the configuration and print the lines that others need", "", doctorCommand),
+		},
+	}
+}
+
+// arrange puts the flags before the other arguments, as package cli wants them; nothing after "--" is a flag. Flags
+// before a verb become the verb's own.
+func arrange(args []string) []string {
+	takesValue := map[string]bool{}
+	for _, s := range settingsTable() {
+		for _, name := range append(s.aliases, s.name) {
+			takesValue[name] = s.value
+		}
+	}
+	var verb, flags, rest []string
+	list := args[1:]
+	for i := 0; i < len(list); i++ {
+		a := list[i]
+		switch {
+		case a == "--":
+			rest = append(rest, list[i+1:]...)
+			i = len(list)
+		case len(a) < 2 || a[0] != '-':
+			if verb == nil && rest == nil && slices.Contains(allVerbs[1:], a) {
+				verb = []string{a}
+			} else {
+				rest = append(rest, a)
+			}
+		default:
+			flags = append(flags, a)
+			if name := strings.TrimLeft(a, "-"); takesValue[name] && i+1 < len(list) {
+				i++
+				flags = append(flags, list[i])
+			}
+		}
+	}
+	return slices.Concat(args[:1], verb, flags, []string{"--"}, rest)
+}
+
+// warn tells in one line what is wrong though the work goes on.
+func warn(w io.Writer, format string, args ...any) {
+	io.WriteString(w, printable("torrent-xfer: warning: "+fmt.Sprintf(format, args...))+"\n")
+}

@@ -1,0 +1,319 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"torrent-xfer/fetcher"
+)
+
+const (
+	toStdout = "-"
+	toNobody = "/dev/null"
+
+	// pacman asks every server for a signature that may not exist, one after the other; asking many of them each time
+	// would cost the square of that.
+	signatureMirrors = 2
+)
+
+// fetchCommand is the command without a verb.
+func fetchCommand(env Env, c *cli.Context) error {
+	s, err := loadSettings(env, c)
+	if err != nil {
+		return err
+	}
+	u, dest, err := target(s, c.Args().Slice())
+	if err != nil {
+		return err
+	}
+	d := &download{env: env, settings: s, url: u, dest: dest, from: readCaller(env.Parent)}
+	if d.from.isPacman() {
+		dieWithParent(env.Parent)
+	}
+	return d.run()
+}
+
+// target reads the arguments: URL [DEST], with -o DEST, or "URL>NAME" as void's xbps-src has it.
+func target(s settings, args []string) (u *url.URL, dest string, err error) {
+	dest = s.output
+	switch {
+	case len(args) == 0:
+		return nil, "", usageError("no URL")
+	case len(args) > 2 || len(args) == 2 && dest != "":
+		return nil, "", usageError("too many arguments: %q", args[len(args)-1])
+	case len(args) == 2:
+		if dest = args[1]; dest == "" {
+			return nil, "", usageError("DEST is empty")
+		}
+	}
+	text := args[0]
+	if i := strings.LastIndexByte(text, '>'); i >= 0 && dest == "" {
+		text, dest = text[:i], text[i+1:]
+	}
+	if u, err = parseURL(text); err != nil {
+		return nil, "", err
+	}
+	if dest == "" {
+		dest = fileName(u)
+		if dest == "" || dest == "." || dest == ".." || strings.ContainsAny(dest, "/\x00") || printable(dest) != dest {
+			return nil, "", usageError("the URL names no file: say where it goes")
+		}
+	}
+	return u, dest, nil
+}
+
+func parseURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	var parse *url.Error
+	switch {
+	case errors.As(err, &parse):
+		return nil, usageError("not a URL: %w", parse.Err) // without the text, which may hold a password
+	case err != nil:
+		return nil, usageError("not a URL: %w", err)
+	case u.Scheme == "file":
+		return u, nil
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, usageError("not an http, https or file URL")
+	case u.Host == "":
+		return nil, usageError("the URL names no host")
+	}
+	return u, nil
+}
+
+// fileName is the decoded last segment of u's path.
+func fileName(u *url.URL) string {
+	name, err := url.PathUnescape(lastSegment(u))
+	if err != nil {
+		return lastSegment(u)
+	}
+	return name
+}
+
+// download is one file on its way.
+type download struct {
+	env      Env
+	settings settings
+	url      *url.URL
+	dest     string // as the user says it
+	from     caller
+}
+
+func (d *download) name() string {
+	if n := fileName(d.url); n != "" {
+		return n
+	}
+	return d.url.Hostname()
+}
+
+func (d *download) run() error {
+	env, s := d.env, d.settings
+	began := time.Now()
+	mirrors, repository, err := mirrorsOf(env, s, d.from, d.url)
+	if err != nil {
+		return err
+	}
+	hint, err := torrentHint(env, s.torrent, d.url, mirrors, repository)
+	if err != nil {
+		return err
+	}
+	req := fetcher.Request{URL: d.url, Mirrors: mirrors, Dest: env.path(d.dest), Torrent: hint,
+		Expect: fetcher.Expect{Size: s.size, SHA256: s.sha256, SHA512: s.sha512}}
+	d.pacmanManners(&req)
+
+	streamed := d.dest == toStdout || d.dest == toNobody
+	if streamed {
+		dir, err := os.MkdirTemp(env.get("TMPDIR"), "torrent-xfer-")
+		if err != nil {
+			return d.fail(fmt.Errorf("%w: %w", fetcher.ErrWrite, err))
+		}
+		defer os.RemoveAll(dir)
+		req.Dest = filepath.Join(dir, "file")
+		signal.Ignore(syscall.SIGPIPE) // a reader that leaves is an error, not our death
+	}
+	hosts := d.loadHosts()
+	show := newDisplay(env, s, printable(d.name()))
+	d.confine(req, show)
+
+	ctx, stop := d.lifetime()
+	defer stop()
+	f := &fetcher.Fetcher{Transport: newTransport(env), UserAgent: userAgent(env), Credentials: credentials(env, d.url),
+		Hosts: hosts, OnEvent: show.event, Log: show.log(), MaxMirrors: s.maxMirrors, LimitRate: s.limitRate,
+		ConnectTimeout: s.connectTimeout}
+	result, err := f.Fetch(ctx, req)
+	if cause := context.Cause(ctx); err != nil && cause != nil && ctx.Err() != nil {
+		err = cause
+	}
+	if err == nil && d.dest == toStdout {
+		err = copyOut(env.Stdout, req.Dest)
+	}
+	result.Elapsed = time.Since(began)
+	if serr := hosts.Save(); serr != nil {
+		show.log().Info("the memory of hosts is not saved", "why", serr)
+	}
+	if err != nil {
+		err = d.fail(err)
+	}
+	show.finish(result, err)
+	if rerr := d.writeReport(result, err); rerr != nil && err == nil {
+		return &failure{status: exitWrite, file: d.name(), err: fmt.Errorf("the file is there, but not its report: %w", rerr)}
+	}
+	return err
+}
+
+// pacmanManners marks what changes under one name, and the version of a database that pacman has already.
+func (d *download) pacmanManners(req *fetcher.Request) {
+	name := d.name()
+	if changing.MatchString(name) && req.Expect.SHA256 == nil && req.Expect.SHA512 == nil {
+		req.Volatile = true
+	}
+	if strings.HasSuffix(name, ".sig") && d.from.isPacman() && len(req.Mirrors) > signatureMirrors {
+		req.Mirrors = req.Mirrors[:signatureMirrors]
+	}
+	if _, force := d.from.pacmanOptions(); req.Volatile && !force && database.MatchString(name) {
+		req.Cached = oldDatabase(req.Dest)
+	}
+}
+
+func (d *download) loadHosts() *fetcher.HostStats {
+	dir := d.env.cacheDir()
+	if dir == "" || os.MkdirAll(dir, 0o755) != nil {
+		return nil
+	}
+	return fetcher.LoadHostStats(filepath.Join(dir, "hosts.json"))
+}
+
+// confine gives root's rights up before the first packet.
+func (d *download) confine(req fetcher.Request, show *display) {
+	if d.env.UID != 0 {
+		return
+	}
+	write := []string{filepath.Dir(req.Dest)}
+	if dir := d.env.cacheDir(); dir != "" {
+		write = append(write, dir)
+	}
+	if d.settings.report != "" {
+		write = append(write, filepath.Dir(d.env.path(d.settings.report)))
+	}
+	var read []string
+	if req.Cached != "" {
+		read = append(read, req.Cached)
+	}
+	if d.url.Scheme == "file" {
+		read = append(read, d.url.Path)
+	}
+	text, err := confine(d.env, read, write)
+	if err != nil {
+		show.log().Info("not confined", "why", err, "in_force", text)
+		return
+	}
+	show.log().Info("confined", "in_force", text)
+}
+
+// lifetime ends with the first signal, or when the time is over. A second signal kills.
+func (d *download) lifetime() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	stop := func() { cancel(nil) }
+	if t := d.settings.timeout; t > 0 {
+		var stopTimer context.CancelFunc
+		ctx, stopTimer = context.WithTimeoutCause(ctx, t, fmt.Errorf("%w after %v", fetcher.ErrTimeout, t))
+		stop = func() { stopTimer(); cancel(nil) }
+	}
+	signals := make(chan os.Signal, 1)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	go func() {
+		select {
+		case <-signals:
+			cancel(errInterrupted)
+		case <-ctx.Done():
+		}
+		signal.Stop(signals)
+	}()
+	return ctx, stop
+}
+
+// fail says which file an error is about.
+func (d *download) fail(err error) error {
+	f := &failure{status: statusOf(err), file: d.name(), err: err}
+	_, terminal := terminalWidth(d.env.Stderr)
+	if d.from.isPacman() {
+		switch {
+		case f.status == exitInterrupted && terminal:
+			f.next = "press Ctrl-C again to stop pacman"
+		case f.status == exitNotFound && strings.HasSuffix(d.name(), ".sig"):
+			f.next = "pacman goes on without it if it may"
+			if !terminal {
+				f.err = errSilent
+			}
+		}
+	}
+	return f
+}
+
+func copyOut(w io.Writer, file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := io.Copy(w, f); err != nil {
+		return fmt.Errorf("%w: standard output: %w", fetcher.ErrWrite, err)
+	}
+	return nil
+}
+
+// report is what --report writes.
+type report struct {
+	URL    string `json:"url"` // without credentials
+	Dest   string `json:"dest"`
+	Status int    `json:"status"`
+	Error  string `json:"error"`
+	*fetcher.Result
+}
+
+func (d *download) writeReport(result *fetcher.Result, err error) error {
+	if d.settings.report == "" {
+		return nil
+	}
+	r := report{URL: bare(d.url), Dest: d.dest, Status: statusOf(err), Result: result}
+	if err != nil {
+		r.Error = printable(err.Error())
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	file := d.env.path(d.settings.report)
+	f, err := os.CreateTemp(filepath.Dir(file), ".torrent-xfer-report-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(append(text, '\n'))
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
+}
+
+// bare is u without credentials.
+func bare(u *url.URL) string {
+	b := *u
+	b.User = nil
+	return b.String()
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"torrent-xfer/mirrorlist"
+)
+
+const (
+	pacmanConfFile = "/etc/pacman.conf"
+	pacmanConfTime = 2 * time.Second
+)
+
+// mirrorsOf returns the other http and https URLs of u's file, best first, and its repository as mirrorlist knows it.
+// A list that is broken costs a line of warning and nothing else.
+func mirrorsOf(env Env, s settings, from caller, u *url.URL) (mirrors []*url.URL, repository string, err error) {
+	named, err := namedMirrors(s.mirrors, u)
+	if err != nil || u.Scheme == "file" {
+		return nil, "", err
+	}
+	var warnings []string
+	var found []*url.URL
+	if !s.noMirrors {
+		if len(s.mirrorLists) > 0 {
+			found, repository, warnings = namedLists(env, s.mirrorLists, u)
+		} else {
+			found, repository, warnings = systemLists(env, from, u)
+		}
+	}
+	seen := map[string]bool{u.String(): true}
+	for _, w := range warnings {
+		warn(env.Stderr, "%s", w)
+	}
+	for _, m := range append(named, found...) {
+		if key := m.String(); (m.Scheme == "http" || m.Scheme == "https") && !seen[key] {
+			seen[key] = true
+			mirrors = append(mirrors, m)
+		}
+	}
+	return mirrors, repository, nil
+}
+
+// namedMirrors reads --mirror.
+func namedMirrors(list []string, u *url.URL) (mirrors []*url.URL, err error) {
+	for _, text := range list {
+		m, err := url.Parse(text)
+		if err != nil || m.Host == "" || m.Scheme != "http" && m.Scheme != "https" {
+			return nil, usageError("--mirror: %q is not an http or https URL", text)
+		}
+		if strings.HasSuffix(m.EscapedPath(), "/") {
+			m = m.JoinPath("./" + lastSegment(u))
+		}
+		mirrors = append(mirrors, m)
+	}
+	return mirrors, nil
+}
+
+// lastSegment is the escaped name of u's file.
+func lastSegment(u *url.URL) string {
+	path := u.EscapedPath()
+	return path[strings.LastIndexByte(path, '/')+1:]
+}
+
+func namedLists(env Env, files []string, u *url.URL) (mirrors []*url.URL, repository string, warnings []string) {
+	var lists []*mirrorlist.List
+	for _, f := range files {
+		l, err := mirrorlist.Load(env.path(f), mirrorlist.Options{})
+		if err != nil {
+			warnings = append(warnings, "mirror list is left out: "+err.Error())
+			continue
+		}
+		warnings = append(warnings, l.Warnings...)
+		lists = append(lists, l)
+	}
+	mirrors, repository = mirrorlist.Merge(lists...).Alternates(u)
+	return mirrors, repository, warnings
+}
+
+// systemLists asks pacman's and apt's own lists.
+func systemLists(env Env, from caller, u *url.URL) (mirrors []*url.URL, repository string, warnings []string) {
+	conf, _ := from.pacmanOptions()
+	if conf == "" {
+		conf = pacmanConfFile
+	}
+	if mirrors, repository, err := pacmanLists(env, conf, u); err != nil {
+		warnings = append(warnings, "pacman's mirrors are left out: "+err.Error())
+	} else if repository != "" {
+		return mirrors, repository, nil
+	}
+	files := []string{"/etc/apt/sources.list"}
+	for _, pattern := range []string{"*.list", "*.sources"} {
+		more, _ := filepath.Glob("/etc/apt/sources.list.d/" + pattern)
+		files = append(files, more...)
+	}
+	var lists []*mirrorlist.List
+	for _, f := range files {
+		l, err := mirrorlist.Load(f, mirrorlist.Options{})
+		if err != nil && !harmless(err) {
+			warnings = append(warnings, "apt's mirrors are left out: "+err.Error())
+		}
+		lists = append(lists, l)
+	}
+	mirrors, repository = mirrorlist.Merge(lists...).Alternates(u)
+	return mirrors, repository, warnings
+}
+
+// harmless errors are those of a list that is not there, is not for us, or is empty.
+func harmless(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, mirrorlist.ErrNoServers)
+}
+
+// pacmanLists looks u up in a pacman.conf. If u lies under one of its servers, pacman-conf is asked for that repository:
+// it knows better.
+func pacmanLists(env Env, conf string, u *url.URL) (mirrors []*url.URL, repository string, err error) {
+	l, err := mirrorlist.Load(conf, mirrorlist.Options{})
+	if err != nil {
+		if harmless(err) {
+			err = nil
+		}
+		return nil, "", err
+	}
+	mirrors, repository = l.Alternates(u)
+	if repository == "" {
+		return nil, "", nil
+	}
+	name := ""
+	for _, r := range l.Repositories {
+		if _, key := (&mirrorlist.List{Repositories: []mirrorlist.Repository{r}}).Alternates(u); key == repository {
+			name = r.Name
+			break
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), pacmanConfTime)
+	defer cancel()
+	asked, err := mirrorlist.FromPacmanConf(func(args ...string) ([]byte, error) {
+		if len(args) == 1 && args[0] == "--repo-list" {
+			return []byte(name + "\n"), nil // the others would cost two processes each
+		}
+		return pacmanConf(ctx, env, conf, args...)
+	})
+	if err == nil {
+		if m, r := asked.Alternates(u); r != "" {
+			return m, r, nil
+		}
+	}
+	return mirrors, repository, nil
+}
+
+// pacmanConf runs pacman-conf(8).
+func pacmanConf(ctx context.Context, env Env, conf string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "pacman-conf", append([]string{"--config", conf}, args...)...)
+	cmd.Env, cmd.Dir, cmd.WaitDelay = append(env.Environ, "LC_ALL=C"), env.Dir, time.Second
+	if _, err := os.Stat(env.Dir); err != nil {
+		cmd.Dir = "/"
+	}
+	return cmd.Output()
+}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// dieWithParent does nothing where the kernel cannot tell.
+func dieWithParent(int) {}
