@@ -116,7 +116,7 @@ func command(t *testing.T, home, program string, args ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(bareEnv(), "HOME="+home)
+	cmd.Env = append(bareEnv(), "HOME="+home, "XDG_CACHE_HOME="+filepath.Join(home, ".cache"))
 	cmd.WaitDelay = time.Second
 	return cmd
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,8 +63,8 @@ func (s *script) ownsDirectory() bool { return s.Version != "6.1" }
 func (s *script) play(d *done) error {
 	work := s.Dir
 	if s.ownsDirectory() {
-		var err error
-		if work, err = os.MkdirTemp(s.Dir, "download-"); err != nil {
+		work = filepath.Join(s.Dir, "download-"+rand.Text()[:6]) // as mkdtemp names it
+		if err := os.Mkdir(work, 0o700); err != nil {
 			return err
 		}
 		if s.User != nil {
@@ -170,7 +171,10 @@ func play(t *testing.T, s script, args ...string) done {
 	}
 	cmd := exec.CommandContext(t.Context(), pacman, args...)
 	cmd.Args[0] = "pacman"
-	cmd.Env = bareEnv() // no HOME
+	cmd.Env = bareEnv() // no HOME: DownloadUser has no place to remember anything
+	if !s.ownsDirectory() {
+		cmd.Env = append(cmd.Env, "XDG_CACHE_HOME="+filepath.Dir(pacman)) // else root's is the machine's
+	}
 	cmd.Stdin = strings.NewReader(string(in))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

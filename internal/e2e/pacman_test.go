@@ -341,6 +341,7 @@ func TestKilledTransferIsResumed(t *testing.T) {
 			sent := func() int64 { return mirrors[0].sent(big.file()) + mirrors[1].sent(big.file()) }
 
 			cmd := in.pacman("-S", "big")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 			var out bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &out
 			if err := cmd.Start(); err != nil {
@@ -357,13 +358,12 @@ func TestKilledTransferIsResumed(t *testing.T) {
 			}
 			calls := in.calls()
 			child := calls[len(calls)-1]
+			victim := child.pid
 			if withPacman {
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
+				victim = -cmd.Process.Pid // all at once, as when the power fails
 			}
-			if err := syscall.Kill(child.pid, syscall.SIGKILL); err != nil {
-				t.Fatalf("the transfer %d was gone: %v", child.pid, err)
+			if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
+				t.Fatalf("the transfer %d was gone: %v", victim, err)
 			}
 			err := <-ended
 			if withPacman {
