@@ -161,6 +161,7 @@ type Claim struct {
 	crc    uint32
 	busy   int64 // bytes before this offset are being written: nobody else may take them
 	lost   bool
+	silent bool // lost while nothing came
 	held   bool // counted among the Sink's claims
 	began  bool // a body byte has arrived
 	asked  time.Time
@@ -174,6 +175,16 @@ func (c *Claim) lose() {
 	if c.cancel != nil {
 		c.cancel()
 	}
+}
+
+// whyLost is the blame that goes with losing the claim; nil: somebody else was simply faster.
+func (c *Claim) whyLost() error {
+	c.feed.s.mu.Lock()
+	defer c.feed.s.mu.Unlock()
+	if c.feed.banned == nil && c.silent {
+		return errSilent
+	}
+	return c.feed.banned
 }
 
 // Next waits until there is work for the source and claims it. io.EOF: the Sink is full.
@@ -228,11 +239,11 @@ func (c *Claim) Begin(size int64, v validator) error {
 		return errLost
 	}
 	if s.size >= 0 && size >= 0 && size != s.size {
-		return &otherVersion{fmt.Sprintf("has another version (%d bytes instead of %d)", size, s.size)}
+		return anotherSize(size, s.size)
 	}
 	if s.many {
 		if s.confirm && v != (validator{}) && s.version != (validator{}) && !s.version.agrees(v) {
-			return &otherVersion{"has another version of the file"}
+			return &otherVersion{what: "has another version of the file"}
 		}
 		if !c.held { // asked for before anything could be verified
 			b := int(c.start / BlockSize)
@@ -252,7 +263,7 @@ func (c *Claim) Begin(size int64, v validator) error {
 		return errLost
 	}
 	if c.start > 0 && !s.version.agrees(v) {
-		return &otherVersion{"has another version of the file"}
+		return &otherVersion{what: "has another version of the file"}
 	}
 	if c.start == 0 {
 		s.version = v
@@ -267,9 +278,16 @@ func (c *Claim) Begin(size int64, v validator) error {
 }
 
 // otherVersion is the blame of a mirror that lags, or leads.
-type otherVersion struct{ what string }
+type otherVersion struct {
+	what string
+	size int64 // 0: not told
+}
 
 func (e *otherVersion) Error() string { return e.what }
+
+func anotherSize(size, expected int64) error {
+	return &otherVersion{fmt.Sprintf("has another version (%d bytes instead of %d)", size, expected), size}
+}
 
 func (s *Sink) claimAt(off int64) *Claim {
 	for _, c := range s.claims {
@@ -498,6 +516,9 @@ func (s *Sink) outlook(now time.Time) (remaining float64, mean, total float64, n
 
 // ration is how many bytes f should be given now. 0: others will be done sooner without it.
 func (s *Sink) ration(f *Feed, now time.Time) int64 {
+	if s.salvaging {
+		return probeBytes
+	}
 	remaining, mean, total, n := s.outlook(now)
 	if n <= 1 {
 		return s.size
@@ -534,6 +555,9 @@ func (s *Sink) othersBusy(f *Feed, now time.Time) bool {
 // assign claims a range for f: out of what nobody fetches, from the far end (a body that goes on to the end of the file
 // comes from the near one), else out of what a slower source would take longer for.
 func (s *Sink) assign(f *Feed, now time.Time) *Claim {
+	if s.salvaging {
+		return nil
+	}
 	lo, hi := s.gap(f)
 	if lo == hi {
 		return s.relieve(f, now)
@@ -639,6 +663,11 @@ func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
 func (s *Sink) cut(c *Claim, split int64) {
 	c.end = split
 	if split <= c.pos && c.busy <= c.pos {
+		since := c.feed.last
+		if !c.began {
+			since = c.asked.Add(2 * c.feed.delay())
+		}
+		c.silent = time.Since(since) > lullAfter
 		c.lose()
 	}
 }

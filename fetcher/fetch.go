@@ -43,7 +43,8 @@ type job struct {
 	workers sync.WaitGroup
 	crew    crew
 	torrent torrents
-	only    *mirror // the one mirror that is being tried alone; nil: all may work
+	sizes   map[int64]map[string]bool // which hosts say what other size
+	only    *mirror                   // the one mirror that is being tried alone; nil: all may work
 	alone   []*mirror
 	checked []bool // blocks that two mirrors gave alike
 	local   bool   // the destination or the partial file may hold pieces
@@ -65,7 +66,7 @@ type exit struct {
 
 func (f *Fetcher) fetch(ctx context.Context, req Request) (result *Result, err error) {
 	j := &job{Fetcher: f, req: req, log: f.Log, limit: newLimit(f.LimitRate), stall: f.StallTimeout,
-		expect: req.Expect, ended: make(chan exit, 64), begun: time.Now()}
+		expect: req.Expect, ended: make(chan exit, 64), sizes: map[int64]map[string]bool{}, torrent: torrents{rejected: map[string]bool{}}, begun: time.Now()}
 	if j.log == nil {
 		j.log = slog.New(slog.DiscardHandler)
 	}

@@ -208,8 +208,6 @@ func TestSharedByDigest(t *testing.T) {
 	}
 }
 
-var _ = errors.Is
-
 // fault is one kind of mirror, tried alone beside a good one.
 type fault struct {
 	name string
@@ -293,6 +291,116 @@ func TestFaultsBesideOneGoodMirror(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// Mixed sets, with two good mirrors somewhere among them.
+func TestFaultsMixed(t *testing.T) {
+	list := append(faults(), torrentFaults()...)
+	r := rand.New(rand.NewPCG(7, 7))
+	for round := range 24 {
+		for _, mode := range []string{"torrent", "digest"} {
+			var set []mirrortest.Config
+			var names []string
+			for range 4 {
+				f := list[r.IntN(len(list))]
+				set, names = append(set, f.Config), append(names, f.name)
+			}
+			good := mirrortest.Config{Rate: 4 << 20}
+			for range 2 {
+				i := r.IntN(len(set) + 1)
+				set = append(set[:i], append([]mirrortest.Config{good}, set[i:]...)...)
+			}
+			t.Run(fmt.Sprintf("%d/%s/%s", round, mode, strings.Join(names, "+")), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, faultSize)
+				if mode == "torrent" {
+					w.withTorrent(64 << 10)
+				} else {
+					w.withDigest()
+				}
+				for _, cfg := range set {
+					w.mirror(cfg)
+				}
+				w.mustFetch()
+			})
+		}
+	}
+}
+
+// With nothing to verify against, what HTTP shows is noticed; the rest ends as curl's download would.
+func TestFaultsPlain(t *testing.T) {
+	like := map[string]bool{ // curl would be content with these
+		"wrong-bytes": true, "flip-bit": true, "flip-bit-once": true, "older": true, "older-same-size": true, "changed": true,
+	}
+	for _, fault := range faults() {
+		if strings.HasPrefix(fault.name, "endless") && fault.name != "endless-headers" {
+			continue // a body that never ends and names no length has to fill the disk
+		}
+		t.Run(fault.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, faultSize)
+			w.mirror(fault.Config)
+			w.mirror(mirrortest.Config{Rate: 8 << 20})
+			if !like[fault.name] && !strings.HasPrefix(fault.name, "wrong-length") {
+				w.mustFetch()
+				return
+			}
+			if res, err := w.fetch(); err != nil {
+				t.Fatalf("%v\n%s", err, w.describe(res))
+			}
+		})
+	}
+}
+
+// Where no good copy exists there is no file, the error has the right kind, and one clean line says why.
+func TestOnlyBadMirrors(t *testing.T) {
+	kind := map[string]error{
+		"404": ErrNotFound, "blackhole": ErrTimeout, "stall": ErrTimeout,
+		"wrong-bytes": ErrWrong, "flip-bit": ErrWrong, "older": ErrWrong, "older-same-size": ErrWrong, "login": ErrWrong,
+	}
+	usable := map[string]bool{ // these hold the right bytes, if one is patient
+		"503": true, "503-date": true, "429": true, "slow-connect": true, "vanish": true, "flip-bit-once": true,
+		"no-length": true, "http10": true, "control-c1": true, "ignore-range": true, "range-start": true, "range-total": true,
+		"range-elsewhere": true, "wrong-length": true, "wrong-length-short": true, "endless": true, "endless-chunked": true,
+	}
+	for _, fault := range faults() {
+		for _, mode := range []string{"torrent", "digest"} {
+			if usable[fault.name] || fault.name == "drip" || fault.name == "changed" || mode == "torrent" && fault.name == "older" {
+				continue
+			}
+			t.Run(mode+"/"+fault.name, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, faultSize)
+				w.fetcher.StallTimeout = 500 * time.Millisecond
+				if mode == "torrent" {
+					w.request.Torrent.Metainfo = v1Torrent(testName, w.data, 64<<10, "")
+				} else {
+					w.withDigest()
+				}
+				w.mirror(fault.Config)
+				w.mirror(fault.Config)
+				res, err := w.fetch()
+				if fault.name == "reset" || fault.name == "truncate" {
+					if err == nil { // ranges that end before the bad byte, or begin after it, may do
+						w.checkRight(res)
+						return
+					}
+				}
+				if err == nil {
+					t.Fatalf("no error\n%s", w.describe(res))
+				}
+				if want := kind[fault.name]; want != nil && !errors.Is(err, want) {
+					t.Errorf("error %v, want %v", err, want)
+				}
+				if text := err.Error(); text != clean(text) || strings.Contains(text, "\n") {
+					t.Errorf("error is not one clean line: %q", text)
+				}
+				if _, err := os.Lstat(filepath.Join(w.dir, testName)); err == nil {
+					t.Error("a destination file appeared")
+				}
+			})
 		}
 	}
 }

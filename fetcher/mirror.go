@@ -82,6 +82,11 @@ func (m *mirror) Fill(ctx context.Context, dst *Sink) error {
 		}
 		err = m.fetch(ctx, c)
 		c.Close()
+		if errors.Is(err, errLost) {
+			if why := c.whyLost(); why != nil {
+				return why
+			}
+		}
 		if err != nil && !(errors.Is(err, errLost) && dst.shared()) {
 			return err
 		}
@@ -218,7 +223,7 @@ func (m *mirror) examine(res *http.Response, ranged bool, start, end int64) (siz
 		}
 		return 0, 0, &statusError{code: res.StatusCode}
 	case http.StatusRequestedRangeNotSatisfiable:
-		return 0, 0, &otherVersion{"has another version of the file (416 Range Not Satisfiable)"}
+		return 0, 0, &otherVersion{what: "has another version of the file (416 Range Not Satisfiable)"}
 	default:
 		return 0, 0, &statusError{res.StatusCode, retryAfter(res.Header.Get("Retry-After"), time.Now())}
 	}
@@ -234,7 +239,7 @@ func (m *mirror) examine(res *http.Response, ranged bool, start, end int64) (siz
 		}
 		if ranged {
 			if known := m.job.knownSize(); known >= 0 && res.ContentLength >= 0 && res.ContentLength != known {
-				return 0, 0, &otherVersion{fmt.Sprintf("has another version (%d bytes instead of %d)", res.ContentLength, known)}
+				return 0, 0, anotherSize(res.ContentLength, known)
 			}
 			return 0, 0, errNoRanges
 		}

@@ -97,26 +97,10 @@ func (j *job) run(ctx context.Context) (err error) {
 		cancel()
 		j.settleUp(err)
 	}()
-	if j.resumed > 0 && j.sink.shared() {
-		j.salvage(ctx)
-	} else if s := j.torrent.sworn; s != nil {
-		if err := j.adopt(ctx, s); err != nil {
+	if j.resumed == 0 || !j.sink.shared() {
+		if err := j.begin(ctx); err != nil {
 			return err
 		}
-	} else if j.expect.digest() && j.expect.Size > 0 {
-		j.sink.mu.Lock()
-		if j.sink.size < 0 {
-			j.sink.setSize(j.expect.Size)
-		}
-		j.sink.mu.Unlock()
-		j.sink.share(nil)
-	}
-	if j.expect.Size > 0 && !j.sink.shared() {
-		j.sink.mu.Lock()
-		if j.sink.size < 0 {
-			j.sink.setSize(j.expect.Size)
-		}
-		j.sink.mu.Unlock()
 	}
 	if err := j.staff(ctx); err != nil {
 		return err
@@ -143,12 +127,17 @@ func (j *job) run(ctx context.Context) (err error) {
 			if err := j.left(e); err != nil {
 				return err
 			}
+			if err := j.weighSize(ctx, e); err != nil {
+				return err
+			}
 		case a := <-j.torrent.answers:
 			if err := j.answered(ctx, a); err != nil {
 				return err
 			}
 		case <-j.sink.doubted:
-			j.doubt(ctx)
+			if err := j.doubt(ctx); err != nil {
+				return err
+			}
 		case <-tick.C:
 			j.look(time.Now())
 		case <-ctx.Done():
@@ -186,6 +175,7 @@ func (j *job) settleUp(err error) {
 	if errors.Is(err, context.Canceled) {
 		return
 	}
+	j.rememberTorrents()
 	j.sink.mu.Lock()
 	defer j.sink.mu.Unlock()
 	for _, m := range j.mirrors {
@@ -433,6 +423,7 @@ func (j *job) left(e exit) error {
 	gave := j.gave(m)
 	again, pause := false, 100*time.Millisecond<<min(m.chances, 6)
 	switch {
+	case errors.As(err, &status) && j.req.Volatile: // whoever asked is told at once
 	case errors.As(err, &status):
 		switch status.code {
 		case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
@@ -482,6 +473,28 @@ func (j *job) left(e exit) error {
 	return nil
 }
 
+// weighSize drops what the size was taken from, a torrent or the first answer, once two hosts agree on another size.
+func (j *job) weighSize(ctx context.Context, e exit) error {
+	var other *otherVersion
+	if !errors.As(e.err, &other) || other.size == 0 || j.expect.Size > 0 || j.torrent.sworn != nil || j.knownSize() == other.size {
+		return nil
+	}
+	if j.sizes[other.size] == nil {
+		j.sizes[other.size] = map[string]bool{}
+	}
+	j.sizes[other.size][e.m.feed.host] = true
+	if len(j.sizes[other.size]) < 2 {
+		return nil
+	}
+	if j.sink.verifies() {
+		return j.rejectTorrent(ctx)
+	}
+	return j.startAgain(ctx, func(m *mirror) bool {
+		var o *otherVersion
+		return errors.As(m.last, &o) && o.size == other.size
+	})
+}
+
 // gave returns the bytes that m has delivered since it was last asked about; a mirror that delivers is forgiven.
 func (j *job) gave(m *mirror) int64 {
 	j.sink.mu.Lock()
@@ -511,21 +524,19 @@ func (j *job) exhausted(ctx context.Context) error {
 	j.sink.mu.Lock()
 	none := j.sink.manifest != nil && j.sink.good == 0 && j.resumed == 0
 	j.sink.mu.Unlock()
-	if none && j.torrent.sworn == nil && j.blamed(func(m *mirror) bool { return isWrong(m.last) }) {
+	doubtful := func(m *mirror) bool { return isWrong(m.last) || isStale(m.last) }
+	if none && j.torrent.sworn == nil && j.blamed(doubtful) {
 		j.log.Info("no mirror has the file of the torrent; going on without it")
-		j.rejectTorrent(ctx)
-		return nil
+		return j.rejectTorrent(ctx)
 	}
-	stale := func(m *mirror) bool { var o *otherVersion; return errors.As(m.last, &o) }
-	if j.resumed > 0 && j.blamed(stale) {
-		j.log.Info("the file has changed since the last run; starting again")
+	if j.resumed > 0 && j.blamed(doubtful) {
+		j.log.Info("what an earlier run left does not fit; starting again")
 		j.resumed, j.expect = 0, j.req.Expect
-		j.startAgain(stale)
-		return nil
+		return j.startAgain(ctx, doubtful)
 	}
-	if !j.sink.shared() && j.sink.plainPos() > 0 && j.blamed(stale) && j.req.Expect.Size <= 0 {
-		j.startAgain(stale)
-		return nil
+	stale := func(m *mirror) bool { return isStale(m.last) }
+	if !j.sink.shared() && j.sink.plainPos() > 0 && j.blamed(stale) && j.expect.Size <= 0 {
+		return j.startAgain(ctx, stale)
 	}
 	return j.verdict()
 }
@@ -537,22 +548,44 @@ func (s *Sink) plainPos() int64 {
 }
 
 func isWrong(err error) bool { var w *wrongBytes; return errors.As(err, &w) }
+func isStale(err error) bool { var o *otherVersion; return errors.As(err, &o) }
 
 func (j *job) blamed(f func(*mirror) bool) bool { return slices.ContainsFunc(j.mirrors, f) }
 
 // startAgain forgets all bytes and gives the mirrors that f picks another chance.
-func (j *job) startAgain(f func(*mirror) bool) {
-	size := j.expect.Size
-	if size <= 0 {
-		size = -1
-	}
-	j.sink.restart(size)
+func (j *job) startAgain(ctx context.Context, f func(*mirror) bool) error {
+	j.sink.restart(j.startSize())
 	j.crew = crew{want: 1}
 	for _, m := range j.mirrors {
 		if m.state == setAside && f(m) {
 			m.state, m.last = inReserve, nil
 		}
 	}
+	return j.begin(ctx)
+}
+
+func (j *job) startSize() int64 {
+	if j.expect.Size > 0 {
+		return j.expect.Size
+	}
+	return -1
+}
+
+// begin shares the work if there is something to verify against from the start.
+func (j *job) begin(ctx context.Context) error {
+	j.sink.mu.Lock()
+	if size := j.startSize(); size >= 0 && j.sink.size < 0 {
+		j.sink.setSize(size)
+	}
+	j.sink.mu.Unlock()
+	switch {
+	case j.torrent.sworn != nil:
+		return j.adopt(ctx, j.torrent.sworn)
+	case j.expect.digest() && j.expect.Size > 0:
+		j.sink.share(nil)
+	}
+	j.choose(ctx)
+	return nil
 }
 
 // verdict sums up why there is no file.

@@ -50,18 +50,19 @@ type Sink struct {
 	lead     *Claim        // the one claim of a plain download
 	plain    int64         // where a plain download goes on
 
-	have    []bool // by block
-	owner   []uint16
-	sum     []uint32 // CRC-32C, for the journal and for blame in mixed pieces
-	pieces  []pieceState
-	good    int               // pieces verified
-	got     int64             // bytes in blocks that we have
-	bad     map[int][]verdict // by piece: copies that failed
-	solo    map[int]bool      // pieces that have to come from one source, so that the next failure names it
-	pending int               // verifications under way
-	feeds   []*Feed
-	claims  []*Claim
-	failed  error // the file cannot be written
+	have      []bool // by block
+	owner     []uint16
+	sum       []uint32 // CRC-32C, for the journal and for blame in mixed pieces
+	pieces    []pieceState
+	good      int               // pieces verified
+	got       int64             // bytes in blocks that we have
+	bad       map[int][]verdict // by piece: copies that failed
+	solo      map[int]bool      // pieces that have to come from one source, so that the next failure names it
+	pending   int               // verifications under way
+	salvaging bool              // the disk is being looked through: mirrors take little
+	feeds     []*Feed
+	claims    []*Claim
+	failed    error // the file cannot be written
 
 	received, duplicate int64
 	verifying           chan struct{} // bounds concurrent hashing
@@ -106,6 +107,13 @@ func (v validator) agrees(o validator) bool {
 		return true
 	}
 	return v.LastModified != "" && v.LastModified == o.LastModified
+}
+
+// verifies reports whether a torrent decides.
+func (s *Sink) verifies() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.manifest != nil
 }
 
 func (s *Sink) wake() {
@@ -189,16 +197,6 @@ func (s *Sink) restart(size int64) {
 	}
 	s.reopen()
 	s.journal.restart(s)
-	s.wake()
-}
-
-// distrust drops the manifest and keeps the bytes, for a digest to decide.
-func (s *Sink) distrust() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.dropManifest()
-	s.journal.header(s)
-	s.finishIfFull()
 	s.wake()
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -16,7 +17,8 @@ const (
 	torrentsAtOnce = 3
 	torrentsMost   = 5 // hosts asked if some do not answer or disagree
 	torrentTimeout = 10 * time.Second
-	torrentMinimum = 1 << 20 // a smaller file says nothing about its repository
+	salvageTime    = time.Second // mirrors wait no longer for what may be on disk
+	torrentMinimum = 1 << 20     // a smaller file says nothing about its repository
 )
 
 // torrents is what is known of a file's torrent while the download goes on.
@@ -52,7 +54,6 @@ var errNoTorrent = errors.New("no torrent there")
 func (j *job) seekTorrent(ctx context.Context) {
 	t := &j.torrent
 	t.answers = make(chan torrentAnswer, torrentsMost+1)
-	t.rejected = map[string]bool{}
 	switch hint := j.req.Torrent; {
 	case t.sworn != nil:
 		return
@@ -212,6 +213,9 @@ func (j *job) adopt(ctx context.Context, m *Manifest) error {
 		s.restart(m.Size)
 	}
 	j.log.Info("torrent found", "info_hash", m.InfoHash, "pieces", m.Pieces(), "web_seeds", len(m.WebSeeds))
+	if j.local {
+		s.salvage(true)
+	}
 	s.share(m)
 	j.crew.planned = false
 	j.addWebSeeds(m)
@@ -235,6 +239,17 @@ func (j *job) addWebSeeds(m *Manifest) {
 	}
 }
 
+// rememberTorrents tells the memory of hosts whether this repository has torrents.
+func (j *job) rememberTorrents() {
+	t := &j.torrent
+	switch {
+	case j.hasTorrent() && t.sworn == nil:
+		j.Hosts.torrentFound(j.repository())
+	case t.asked > 0 && !t.swears && t.refused == t.asked && j.knownSize() >= torrentMinimum:
+		j.Hosts.torrentMissed(j.repository())
+	}
+}
+
 // waitsForTorrent reports whether a plain download that is whole should wait for an answer.
 func (j *job) waitsForTorrent() bool { return j.torrent.pending > 0 && !j.sink.shared() }
 
@@ -251,19 +266,19 @@ func (t *torrents) grace(ctx context.Context) chan struct{} {
 }
 
 // doubt is called when two mirrors agree with each other against the torrent: it is dropped, not they.
-func (j *job) doubt(ctx context.Context) {
+func (j *job) doubt(ctx context.Context) error {
 	if j.torrent.sworn != nil {
-		return
+		return nil
 	}
 	agree := j.sink.against()
 	if len(agree) == 0 {
-		return
+		return nil
 	}
 	j.log.Info("two mirrors agree against the torrent; going on without it", "mirrors", agree[0].name+", "+agree[1].name)
 	slices.SortStableFunc(j.mirrors, func(a, b *mirror) int {
 		return btoi(slices.Contains(agree, b.feed)) - btoi(slices.Contains(agree, a.feed))
 	})
-	j.rejectTorrent(ctx)
+	return j.rejectTorrent(ctx)
 }
 
 func btoi(b bool) int {
@@ -274,19 +289,18 @@ func btoi(b bool) int {
 }
 
 // rejectTorrent goes on without the present torrent, and forgives the mirrors that it accused.
-func (j *job) rejectTorrent(ctx context.Context) {
+func (j *job) rejectTorrent(ctx context.Context) error {
 	s := j.sink
 	s.mu.Lock()
 	m := s.manifest
 	s.mu.Unlock()
 	if m == nil {
-		return
+		return nil
 	}
 	j.torrent.rejected[m.InfoHash] = true
 	ev := j.snapshot(Retried)
 	ev.Source, ev.Message = "torrent "+m.InfoHash, "does not fit the file"
 	j.event(ev)
-	accused := func(m *mirror) bool { var o *otherVersion; return isWrong(m.last) || errors.As(m.last, &o) }
 	for _, m := range j.mirrors {
 		if isWrong(m.last) {
 			s.mu.Lock()
@@ -294,11 +308,7 @@ func (j *job) rejectTorrent(ctx context.Context) {
 			s.mu.Unlock()
 		}
 	}
-	j.startAgain(accused)
-	if j.expect.digest() && j.expect.Size > 0 {
-		s.share(nil)
-	}
-	j.choose(ctx)
+	return j.startAgain(ctx, func(m *mirror) bool { return isWrong(m.last) || isStale(m.last) })
 }
 
 // salvage verifies what other programs, or an earlier run, left on disk and takes the right pieces.
@@ -307,18 +317,31 @@ func (j *job) salvage(ctx context.Context) {
 		return
 	}
 	j.local = false
+	var readers sync.WaitGroup
 	for _, path := range []string{j.req.Dest, j.sink.file.Name()} {
 		f, err := os.Open(path)
 		if err != nil {
 			continue
 		}
-		j.workers.Add(1)
-		go func() {
-			defer j.workers.Done()
+		readers.Go(func() {
 			defer f.Close()
 			j.sink.takeFrom(ctx, f, j.sink.feeds[0])
-		}()
+		})
 	}
+	patience := time.AfterFunc(salvageTime, func() { j.sink.salvage(false) })
+	j.workers.Go(func() {
+		readers.Wait()
+		patience.Stop()
+		j.sink.salvage(false)
+	})
+}
+
+// salvage holds the mirrors back, or no more, while what is on disk is looked through.
+func (s *Sink) salvage(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.salvaging = on
+	s.wake()
 }
 
 // takeFrom copies the pieces that are right in f.

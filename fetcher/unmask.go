@@ -37,15 +37,12 @@ func (j *job) unmask(ctx context.Context) (done bool, err error) {
 	}
 	if manifest != nil {
 		j.log.Info("the torrent is of another file than the digest; going on without it")
-		j.rejectTorrent(ctx)
-		return false, nil
+		return false, j.rejectTorrent(ctx)
 	}
-	if owners[0] {
-		j.resumed = 0
-		j.startAgain(func(*mirror) bool { return true })
-		return false, nil
+	if owners[0] || !j.req.Expect.digest() { // what an earlier run left, or was told, does not hold any more
+		j.resumed, j.expect = 0, j.req.Expect
+		return false, j.startAgain(ctx, func(*mirror) bool { return true })
 	}
-	stale := func(m *mirror) bool { var o *otherVersion; return errors.As(m.last, &o) }
 	if j.only != nil {
 		j.accuse(j.only, "its digest differs")
 		return false, j.nextAlone()
@@ -56,8 +53,7 @@ func (j *job) unmask(ctx context.Context) (done bool, err error) {
 				j.accuse(m, "its digest differs")
 			}
 		}
-		j.startAgain(stale)
-		return false, nil
+		return false, j.startAgain(ctx, func(m *mirror) bool { return isStale(m.last) })
 	}
 	hosts := map[string]bool{}
 	for _, m := range j.usable() {
