@@ -46,7 +46,7 @@ func setUp(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	binary = filepath.Join(base, "torrent-xfer")
-	build := exec.Command("go", "build", "-o", binary, "torrent-xfer/cmd/torrent-xfer")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "torrent-xfer/cmd/torrent-xfer")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("go build: %w\n%s", err, out)

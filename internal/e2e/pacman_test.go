@@ -131,18 +131,22 @@ func (in *installation) wantInstalled(packages ...pkg) {
 }
 
 func TestInstallFromDeadLyingAndGoodMirrors(t *testing.T) {
-	for _, ownTorrent := range []bool{false, true} {
-		name := "the liar has the right torrent"
-		if ownTorrent {
-			name = "the liar has a torrent of its own wrong file"
-		}
-		t.Run(name, func(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		ownTorrent bool // the liar has a torrent of its own wrong file, else the right one
+		liarFirst  bool // else the dead mirror is
+	}{
+		{name: "the liar has the right torrent"},
+		{name: "the liar has its own torrent", ownTorrent: true},
+		{name: "the liar is first and has its own torrent", ownTorrent: true, liarFirst: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			good := newRepo(t)
 			mktorrent(t, good, big.file())
 			libtorrent(t, "hybrid", good, medium.file())
 			lying := copyRepo(t, good)
 			lie(t, lying, big.file())
-			if ownTorrent {
+			if c.ownTorrent {
 				if err := os.Remove(filepath.Join(lying, big.file()+".torrent")); err != nil {
 					t.Fatal(err)
 				}
@@ -150,12 +154,15 @@ func TestInstallFromDeadLyingAndGoodMirrors(t *testing.T) {
 			}
 			const rate = 10_000_000
 			liar, one, two := start(t, lying, rate), start(t, good, rate), start(t, good, rate)
-			first := dead(t)
-			in := newInstallation(t, first, liar.url(), one.url(), two.url())
+			servers := []string{dead(t), liar.url(), one.url(), two.url()}
+			if c.liarFirst {
+				servers[0], servers[1] = servers[1], servers[0]
+			}
+			in := newInstallation(t, servers...)
 
 			calls := in.run("-Sy", "small", "medium", "big")
 
-			wantCalls(t, calls, first, "demo.db", small.file(), medium.file(), big.file())
+			wantCalls(t, calls, servers[0], "demo.db", small.file(), medium.file(), big.file())
 			in.wantInstalled(small, medium, big)
 			holds(t, in.cache, small.file(), medium.file(), big.file())
 			holds(t, in.sync, "demo.db")
@@ -325,14 +332,19 @@ func TestForeignPart(t *testing.T) {
 
 // A killed transfer costs what was under way, not what was there.
 func TestKilledTransferIsResumed(t *testing.T) {
-	for _, withPacman := range []bool{false, true} {
-		name := "the transfer alone, pacman goes on at its next server"
-		if withPacman {
-			name = "with pacman, run again"
-		}
-		t.Run(name, func(t *testing.T) {
+	for _, c := range []struct {
+		name                string
+		withPacman, torrent bool
+	}{
+		{name: "the transfer alone, pacman goes on at its next server", torrent: true},
+		{name: "with pacman, run again", torrent: true, withPacman: true},
+		{name: "with pacman, run again, no torrent", withPacman: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			repo := newRepo(t)
-			mktorrent(t, repo, big.file())
+			if c.torrent {
+				mktorrent(t, repo, big.file())
+			}
 			const rate = 8_000_000
 			mirrors := []*mirror{start(t, repo, rate), start(t, repo, rate)}
 			in := newInstallation(t, mirrors[0].url(), mirrors[1].url())
@@ -359,14 +371,14 @@ func TestKilledTransferIsResumed(t *testing.T) {
 			calls := in.calls()
 			child := calls[len(calls)-1]
 			victim := child.pid
-			if withPacman {
+			if c.withPacman {
 				victim = -cmd.Process.Pid // all at once, as when the power fails
 			}
 			if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
 				t.Fatalf("the transfer %d was gone: %v", victim, err)
 			}
 			err := <-ended
-			if withPacman {
+			if c.withPacman {
 				if err := os.Remove(filepath.Join(in.db, "db.lck")); err != nil {
 					t.Error(err)
 				}
