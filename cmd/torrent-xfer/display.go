@@ -168,6 +168,9 @@ func (d *display) draw(e fetcher.Event) {
 		text = line(width-percent-frame-least, d.name, fields...)
 		text = d.withBar(text, e, min(width-columns(text)-percent-frame, 40))
 	} else {
+		if e.Size > 0 {
+			fields = append([]string{fmt.Sprintf("%d%%", 100*max(min(e.Done, e.Size), 0)/e.Size)}, fields...)
+		}
 		text = line(width, d.name, fields...)
 	}
 	if text != d.drawn {

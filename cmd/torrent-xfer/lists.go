@@ -102,8 +102,8 @@ func systemLists(env Env, from caller, u *url.URL) (mirrors []*url.URL, reposito
 	}
 	var lists []*mirrorlist.List
 	for _, f := range files {
-		l, err := mirrorlist.Load(f, mirrorlist.Options{})
-		if err != nil && !harmless(err) {
+		l, err := loadIfThere(f)
+		if err != nil {
 			warnings = append(warnings, "apt's mirrors are left out: "+err.Error())
 		}
 		lists = append(lists, l)
@@ -112,19 +112,23 @@ func systemLists(env Env, from caller, u *url.URL) (mirrors []*url.URL, reposito
 	return mirrors, repository, warnings
 }
 
-// harmless errors are those of a list that is not there, is not for us, or is empty.
-func harmless(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, mirrorlist.ErrNoServers)
+// loadIfThere reads one of the system's lists. One that is not there, not for us, or empty is nil without an error.
+func loadIfThere(file string) (*mirrorlist.List, error) {
+	if _, err := os.Stat(file); err != nil {
+		return nil, nil
+	}
+	l, err := mirrorlist.Load(file, mirrorlist.Options{})
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, mirrorlist.ErrNoServers) {
+		return nil, nil
+	}
+	return l, err
 }
 
 // pacmanLists looks u up in a pacman.conf. If u lies under one of its servers, pacman-conf is asked for that repository:
 // it knows better.
 func pacmanLists(env Env, conf string, u *url.URL) (mirrors []*url.URL, repository string, err error) {
-	l, err := mirrorlist.Load(conf, mirrorlist.Options{})
+	l, err := loadIfThere(conf)
 	if err != nil {
-		if harmless(err) {
-			err = nil
-		}
 		return nil, "", err
 	}
 	mirrors, repository = l.Alternates(u)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"torrent-xfer/fetcher"
 )
 
 // mirrorLine is one mirror as the verb "mirrors" tells it with --json.
@@ -59,7 +61,7 @@ func mirrorsCommand(env Env, c *cli.Context) error {
 		if cause := context.Cause(ctx); cause != nil {
 			verdict = cause
 		} else if !found {
-			verdict = &failure{status: exitNotFound, file: fileName(u), err: fmt.Errorf("none of %s has the file", plural(len(list), "mirror"))}
+			verdict = &failure{status: exitNotFound, file: fileName(u), err: fetcher.ErrNotFound}
 		}
 	}
 	switch {

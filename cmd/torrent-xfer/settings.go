@@ -79,7 +79,7 @@ func settingsTable() []setting {
 			set: func(s *settings, v string) error { return parseDigest(v, 32, &s.sha256) }},
 		{name: "sha512", value: true, verbs: fetch, usage: "the file's SHA-512 is `HEX`",
 			set: func(s *settings, v string) error { return parseDigest(v, 64, &s.sha512) }},
-		{name: "size", aliases: []string{"S"}, value: true, verbs: fetch, usage: "the file has `BYTES`",
+		{name: "size", aliases: []string{"S"}, value: true, verbs: fetch, usage: "the file is `BYTES` long",
 			set: func(s *settings, v string) error { return parseBytes(v, &s.size) }},
 		{name: "limit-rate", value: true, lasting: true, verbs: fetch,
 			usage: "receive `RATE` bytes/s at most, over all sources together: 500k, 2M, 1.5MiB",
@@ -128,7 +128,7 @@ func flagsOf(verb string) (flags []cli.Flag) {
 		usage := s.usage
 		switch {
 		case !s.value:
-			flags = append(flags, &cli.BoolFlag{Name: s.name, Aliases: s.aliases, Usage: usage})
+			flags = append(flags, &cli.BoolFlag{Name: s.name, Aliases: s.aliases, Usage: usage, DisableDefaultText: true})
 		case s.many:
 			flags = append(flags, &cli.StringSliceFlag{Name: s.name, Aliases: s.aliases, Usage: usage + " (repeatable)"})
 		default:
