@@ -22,9 +22,9 @@ var systemReads = []string{"/etc", "/usr/share", "/usr/local/share/ca-certificat
 	"/run/NetworkManager", "/run/resolvconf", "/var/lib/ca-certificates"}
 
 // confine gives up, for the whole process and for good, everything that the download does not need: writing outside the
-// directories of write, reading outside the files of read and what names and certificates need, listening, signals to
-// others, new privileges. Paths that do not exist are skipped. It returns what is in force now.
-func confine(env Env, read, write []string) (string, error) {
+// directories of to, reading outside of it and of what names and certificates need, listening, signals to others, new
+// privileges. It returns what is in force now.
+func confine(env Env, to reach) (string, error) {
 	if err := ll.AllThreadsPrctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return "none", fmt.Errorf("no_new_privs: %w", err)
 	}
@@ -48,8 +48,9 @@ func confine(env Env, read, write []string) (string, error) {
 			}
 		}
 	}
-	allow(mayWrite, 0, write...)
-	allow(mayRead, ll.AccessFSReadFile, read...)
+	allow(mayWrite, 0, to.write...)
+	allow(ll.AccessFSRemoveDir, 0, to.clear...)
+	allow(mayRead, ll.AccessFSReadFile, to.read...)
 	allow(mayRead, ll.AccessFSReadFile, systemReads...)
 	allow(mayRead, ll.AccessFSReadFile, filepath.SplitList(env.get("SSL_CERT_DIR"))...)
 	allow(mayRead, ll.AccessFSReadFile, env.get("SSL_CERT_FILE"))

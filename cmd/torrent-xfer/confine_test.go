@@ -18,7 +18,7 @@ const confineTestEnv = "TEST_CONFINE"
 // confinedMain confines itself and then tries what must work and what must not. Its environment says where.
 func confinedMain() int {
 	inside, outside, source, url := os.Getenv("TEST_INSIDE"), os.Getenv("TEST_OUTSIDE"), os.Getenv("TEST_SOURCE"), os.Getenv("TEST_URL")
-	text, err := confine(Env{}, []string{source}, []string{inside, "/does/not/exist"})
+	text, err := confine(Env{}, reach{read: []string{source}, write: []string{inside, "/does/not/exist"}})
 	if err != nil {
 		println("confine:", err.Error())
 		return 1

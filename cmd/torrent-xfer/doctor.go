@@ -157,7 +157,7 @@ func (f *findings) confinement(env Env) {
 		return
 	}
 	// Nothing else needs these rights any more, so it can be tried in earnest.
-	text, err := confine(env, nil, nil)
+	text, err := confine(env, reach{})
 	if err != nil {
 		f.bad("confinement: %s (%v)", text, err)
 		return

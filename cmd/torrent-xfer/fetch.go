@@ -144,7 +144,7 @@ func (d *download) run() error {
 	}
 	hosts := d.loadHosts()
 	show := newDisplay(env, s, printable(d.name()))
-	d.confine(req, show)
+	d.confine(req, streamed, show)
 
 	ctx, stop := d.lifetime()
 	defer stop()
@@ -195,25 +195,28 @@ func (d *download) loadHosts() *fetcher.HostStats {
 }
 
 // confine gives root's rights up before the first packet.
-func (d *download) confine(req fetcher.Request, show *display) {
+func (d *download) confine(req fetcher.Request, streamed bool, show *display) {
 	if d.env.UID != 0 {
 		return
 	}
-	write := []string{filepath.Dir(req.Dest)}
-	if dir := d.env.cacheDir(); dir != "" {
-		write = append(write, dir)
+	dir := filepath.Dir(req.Dest)
+	to := reach{write: []string{dir}}
+	if streamed {
+		to.clear = []string{filepath.Dir(dir)} // its own directory has to go at the end
+	}
+	if cache := d.env.cacheDir(); cache != "" {
+		to.write = append(to.write, cache)
 	}
 	if d.settings.report != "" {
-		write = append(write, filepath.Dir(d.env.path(d.settings.report)))
+		to.write = append(to.write, filepath.Dir(d.env.path(d.settings.report)))
 	}
-	var read []string
 	if req.Cached != "" {
-		read = append(read, req.Cached)
+		to.read = append(to.read, req.Cached)
 	}
 	if d.url.Scheme == "file" {
-		read = append(read, d.url.Path)
+		to.read = append(to.read, d.url.Path)
 	}
-	text, err := confine(d.env, read, write)
+	text, err := confine(d.env, to)
 	if err != nil {
 		show.log().Info("not confined", "why", err, "in_force", text)
 		return

@@ -48,7 +48,7 @@ func mirrorsCommand(env Env, c *cli.Context) error {
 		}
 		if env.UID == 0 {
 			// Its error may be ignored: nothing is written here.
-			confine(env, nil, nil)
+			confine(env, reach{})
 		}
 		d := &download{env: env, settings: s, url: u}
 		ctx, stop := d.lifetime()

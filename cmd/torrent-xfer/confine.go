@@ -1,0 +1,8 @@
+package main
+
+// reach is what remains open to a confined process. Paths that do not exist are skipped. The zero value is the least.
+type reach struct {
+	read  []string // files, and directories with all below them
+	write []string // directories, in which files may be read, written, renamed and removed
+	clear []string // directories, below which empty directories may be removed
+}
