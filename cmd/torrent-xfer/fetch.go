@@ -138,7 +138,7 @@ func (d *download) run() error {
 		if err != nil {
 			return d.fail(fmt.Errorf("%w: %w", fetcher.ErrWrite, err))
 		}
-		defer os.RemoveAll(dir)
+		defer removeDir(dir)
 		req.Dest = filepath.Join(dir, "file")
 		signal.Ignore(syscall.SIGPIPE) // a reader that leaves is an error, not our death
 	}
@@ -266,6 +266,16 @@ func (d *download) fail(err error) error {
 		}
 	}
 	return f
+}
+
+// removeDir removes a directory of plain files. Unlike os.RemoveAll it does not open the directory above, which a confined
+// process may not read.
+func removeDir(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		os.Remove(filepath.Join(dir, e.Name()))
+	}
+	os.Remove(dir)
 }
 
 func copyOut(w io.Writer, file string) error {
