@@ -120,7 +120,9 @@ func (f *Feed) delay() time.Duration {
 
 func (f *Feed) note(now time.Time, n int, first bool) {
 	f.bytes += int64(n)
-	f.s.received += int64(n)
+	if f.index > 0 { // feed 0 is the disk
+		f.s.received += int64(n)
+	}
 	f.last = now
 	if first {
 		f.acc, f.accFrom = 0, now

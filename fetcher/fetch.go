@@ -370,7 +370,7 @@ func (j *job) fill(r *Result, err error) {
 	}
 	j.sink.mu.Lock()
 	defer j.sink.mu.Unlock()
-	r.Received, r.Duplicate, r.Resumed = j.sink.received, j.sink.duplicate, j.resumed
+	r.Received, r.Duplicate, r.Resumed = j.sink.received, j.sink.duplicate, j.resumed+j.sink.feeds[0].bytes
 	if m := j.sink.manifest; m != nil && err == nil {
 		r.InfoHash = m.InfoHash
 		if r.Verified == "" {

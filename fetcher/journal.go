@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"sync"
 )
 
 // A journal lies beside the partial file and tells a later run what is in it: which version of which file, and the
@@ -21,8 +22,10 @@ import (
 type journal struct {
 	path   string
 	expect Expect
-	f      *os.File // created with the first block
-	head   []byte
+
+	mu   sync.Mutex
+	f    *os.File // created with the first block
+	head []byte
 }
 
 type journalHeader struct {
@@ -48,6 +51,8 @@ func (j *journal) header(s *Sink) {
 	if err != nil {
 		return
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.head = head
 	if j.f != nil {
 		j.write(record('H', head))
@@ -63,9 +68,12 @@ func (j *journal) blocks(first int, sums []uint32) {
 	for _, sum := range sums {
 		p = binary.LittleEndian.AppendUint32(p, sum)
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.write(record('B', p))
 }
 
+// write appends rec; mu is held.
 func (j *journal) write(rec []byte) {
 	if j.f == nil {
 		os.Remove(j.path)
@@ -84,9 +92,11 @@ func (j *journal) restart(s *Sink) {
 	if j == nil {
 		return
 	}
+	j.mu.Lock()
 	if j.f != nil {
 		j.f.Truncate(0)
 	}
+	j.mu.Unlock()
 	j.header(s)
 }
 

@@ -9,13 +9,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"math/bits"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/anacrolix/torrent/bencode"
+	"github.com/anacrolix/torrent/metainfo"
 )
 
 // MaxTorrentSize is the largest metainfo file that ParseTorrent accepts, in bytes.
@@ -30,12 +35,15 @@ var ErrTorrent = errors.New("not a usable torrent")
 
 const (
 	maxPieceLength = 64 << 20
-	maxNesting     = 32      // dicts and lists within each other
-	maxElements    = 1 << 20 // keys and values in all
-	maxName        = 255     // bytes of one path element
-	maxURL         = 2048    // bytes
-	maxURLs        = 256     // web seeds, and trackers, of one torrent
-	maxURLsRead    = 1024    // of each, usable or not
+	maxNesting     = 32 // dicts and lists within each other
+	// What the library decodes costs up to 0.6 KiB for each value and thrice the bytes of a string that it has no field
+	// for. With these limits that is 64 MiB at most, and a repository of 8000 files fits.
+	maxElements     = 1 << 16 // keys and values in all
+	maxBesideHashes = 4 << 20 // bytes
+	maxName         = 255     // bytes of one path element
+	maxURL          = 2048    // bytes
+	maxURLs         = 256     // web seeds, and trackers, of one torrent
+	maxURLsRead     = 1024    // of each, usable or not
 )
 
 // Manifest is what a torrent says of one file. It is made by ParseTorrent or by UnmarshalJSON and does not change
@@ -68,8 +76,8 @@ type Manifest struct {
 //
 // A hybrid is verified by its SHA-256 side; both sides have to agree. A file of a v1 multi-file torrent is usable only
 // if it shares no piece with another file. Web seeds and trackers that make no sense are left out; everything else that
-// is wrong is an error that wraps ErrTorrent. No input costs more than a few times its own size in memory. The
-// Manifest does not refer to data.
+// is wrong is an error that wraps ErrTorrent. So is more than 65,536 keys and values (of 8,000 files, say), or more than 4
+// MiB beside the piece hashes. No input costs more than 64 MiB of memory. The Manifest does not refer to data.
 func ParseTorrent(data []byte, name string) (*Manifest, error) {
 	m, err := parseTorrent(data, name)
 	if err != nil {
@@ -168,7 +176,7 @@ func (m *Manifest) hashLength() int {
 
 // check verifies everything that the fields of a Manifest have to say about each other.
 func (m *Manifest) check() error {
-	if err := checkName([]byte(m.Name)); err != nil {
+	if err := checkName(m.Name); err != nil {
 		return err
 	}
 	if err := checkPieceLength(m.PieceLength, m.v2); err != nil {
@@ -301,19 +309,11 @@ func parseTorrent(data []byte, name string) (*Manifest, error) {
 	if len(data) > MaxTorrentSize {
 		return nil, fmt.Errorf("longer than %d bytes", MaxTorrentSize)
 	}
-	data = bytes.TrimSuffix(data, []byte("\n"))
-	if err := checkBencode(data); err != nil {
+	f, err := decodeTorrent(bytes.TrimSuffix(data, []byte("\n")))
+	if err != nil {
 		return nil, err
 	}
-	var info, announce, announceList, urlList, sources, httpseeds, layers bvalue
-	bvalue(data).getAll(map[string]*bvalue{
-		"info": &info, "announce": &announce, "announce-list": &announceList, "url-list": &urlList, "sources": &sources,
-		"httpseeds": &httpseeds, "piece layers": &layers,
-	})
-	if !info.isDict() {
-		return nil, errors.New("no info dictionary")
-	}
-	p, err := newTorrentParser(info, name)
+	p, err := newTorrentParser(&f.info, name)
 	if err != nil {
 		return nil, err
 	}
@@ -329,16 +329,16 @@ func parseTorrent(data []byte, name string) (*Manifest, error) {
 		return nil, fmt.Errorf("no file called %.64q in it", p.name)
 	}
 	m := &Manifest{
-		Name: string(p.last()), Size: p.size, PieceLength: p.pieceLength, v2: p.hasV2,
-		identity: sha256.Sum256(info),
+		Name: p.last(), Size: p.size, PieceLength: p.info.PieceLength, v2: p.hasV2,
+		identity: sha256.Sum256(f.infoBytes),
 	}
 	if p.hasV1 {
-		m.InfoHash = fmt.Sprintf("%x", sha1.Sum(info))
+		m.InfoHash = fmt.Sprintf("%x", sha1.Sum(f.infoBytes))
 	} else {
 		m.InfoHash = hex.EncodeToString(m.identity[:])
 	}
 	if p.hasV2 {
-		err = m.takeLayer(layers, p.root)
+		err = m.takeLayer(f.layers, p.root)
 	} else {
 		err = m.takePieces(p)
 	}
@@ -348,29 +348,82 @@ func parseTorrent(data []byte, name string) (*Manifest, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	m.WebSeeds = webSeeds(p, []bvalue{urlList, sources}, httpseeds)
-	m.Trackers = trackers(announce, announceList)
+	m.WebSeeds = webSeeds(p, []any{f.urlList, f.sources}, f.httpseeds)
+	m.Trackers = trackers(f.announce, f.announceList)
 	return m, nil
 }
 
+// torrentFile is metainfo decoded. metainfo.MetaInfo would refuse a torrent for one odd URL, does not know sources and
+// httpseeds, and copies the info dictionary several times.
+type torrentFile struct {
+	infoBytes []byte
+	info      torrentInfo
+	layers    map[string][]byte // nil: there are none
+
+	announce, announceList, urlList, sources, httpseeds any // nil, or whatever stands there
+}
+
+// torrentInfo is metainfo.Info with fields in the place of those that do not tell a missing key from a zero (here nil),
+// and of a file tree that does not tell attr and takes memory for each byte as often as it is nested.
+type torrentInfo struct {
+	metainfo.Info
+	Length      *int64         `bencode:"length"`
+	Files       []torrentEntry `bencode:"files"`
+	MetaVersion *int64         `bencode:"meta version"`
+	FileTree    map[string]any `bencode:"file tree"`
+}
+
+// torrentEntry is a file of a v1 multi-file torrent.
+type torrentEntry struct {
+	metainfo.FileInfo
+	Length *int64 `bencode:"length"`
+}
+
+func decodeTorrent(data []byte) (*torrentFile, error) {
+	var f torrentFile
+	var layers, announce, announceList, urlList, sources, httpseeds []byte
+	err := checkBencode(data, map[string]*[]byte{
+		"info": &f.infoBytes, "piece layers": &layers, "announce": &announce, "announce-list": &announceList,
+		"url-list": &urlList, "sources": &sources, "httpseeds": &httpseeds,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if f.infoBytes == nil {
+		return nil, errors.New("no info dictionary")
+	}
+	for _, part := range []struct {
+		name string
+		data []byte
+		into any
+	}{
+		{"info dictionary", f.infoBytes, &f.info}, {"piece layers", layers, &f.layers},
+		{"announce", announce, &f.announce}, {"announce-list", announceList, &f.announceList}, {"url-list", urlList, &f.urlList},
+		{"sources", sources, &f.sources}, {"httpseeds", httpseeds, &f.httpseeds},
+	} {
+		// The library's own words quote keys of any length.
+		if part.data != nil && bencode.Unmarshal(part.data, part.into) != nil {
+			return nil, fmt.Errorf("malformed %s", part.name)
+		}
+	}
+	return &f, nil
+}
+
 // takeLayer takes the hashes of a v2 file from its layer.
-func (m *Manifest) takeLayer(layers bvalue, root []byte) error {
+func (m *Manifest) takeLayer(layers map[string][]byte, root string) error {
 	copy(m.root[:], root)
 	if m.Size <= m.PieceLength {
-		m.hashes = bytes.Clone(root)
+		m.hashes = []byte(root)
 		return nil
 	}
-	if !layers.isDict() {
-		return errors.New("no piece layers")
-	}
-	layer, ok := layers.get(string(root)).str()
+	layer, ok := layers[root]
 	if !ok {
 		return errors.New("no piece layer for the file")
 	}
 	if int64(len(layer)) != pieceCount(m.Size, m.PieceLength)*sha256.Size {
 		return errors.New("piece layer has the wrong length")
 	}
-	m.hashes = bytes.Clone(layer)
+	m.hashes = layer
 	return nil
 }
 
@@ -379,130 +432,123 @@ func (m *Manifest) takePieces(p *torrentParser) error {
 	if p.size == 0 {
 		return nil
 	}
-	if p.offset%p.pieceLength != 0 {
+	if p.offset%m.PieceLength != 0 {
 		return errors.New("the file does not begin at a piece boundary")
 	}
-	n := pieceCount(p.size, p.pieceLength)
-	end := p.offset + n*p.pieceLength
+	n := pieceCount(p.size, m.PieceLength)
+	end := p.offset + n*m.PieceLength
 	if p.behind >= 0 && p.behind < end {
 		return errors.New("the file shares its last piece with another file")
 	}
 	m.padding = min(end, p.total) - p.offset - p.size
-	first := p.offset / p.pieceLength
-	m.hashes = bytes.Clone(p.pieces[first*sha1.Size : (first+n)*sha1.Size])
+	first := p.offset / m.PieceLength
+	m.hashes = p.info.Pieces[first*sha1.Size : (first+n)*sha1.Size]
+	if len(m.hashes) < len(p.info.Pieces) {
+		m.hashes = bytes.Clone(m.hashes) // do not hold on to the rest
+	}
 	return nil
 }
 
 // torrentParser goes through the files of an info dictionary and keeps the one that is wanted.
 type torrentParser struct {
 	name         string // the wanted file; "": the only one
-	torrentName  []byte
-	pieceLength  int64
+	info         *torrentInfo
 	hasV1, hasV2 bool
-	single       bool   // v1: has a length instead of files
-	tree         bvalue // v2
-	pieces       []byte // v1
-	files        v1Files
+	single       bool  // v1: has a length instead of files
 	total        int64 // v1: bytes in all, padding included
 
 	found  bool
-	path   [][]byte // nil in a single-file torrent
+	path   []string // nil in a single-file torrent
 	size   int64
-	root   []byte // v2
+	root   string // v2
 	offset int64  // v1
 	behind int64  // v1: where the next file that is not padding begins; -1: there is none
 }
 
-func newTorrentParser(info bvalue, name string) (*torrentParser, error) {
-	p := &torrentParser{name: name, behind: -1}
-	var version, torrentName, pieceLength, pieces, length, files bvalue
-	info.getAll(map[string]*bvalue{
-		"meta version": &version, "name": &torrentName, "piece length": &pieceLength, "pieces": &pieces, "length": &length,
-		"files": &files, "file tree": &p.tree,
-	})
-	v, ok := version.int()
-	if version != nil && (!ok || v != 1 && v != 2) {
-		return nil, errors.New("unknown meta version")
+func newTorrentParser(info *torrentInfo, name string) (*torrentParser, error) {
+	p := &torrentParser{name: name, info: info, behind: -1}
+	if v := info.MetaVersion; v != nil {
+		if *v != 1 && *v != 2 {
+			return nil, errors.New("unknown meta version")
+		}
+		p.hasV2 = *v == 2
 	}
-	if p.torrentName, ok = torrentName.str(); !ok {
-		return nil, errors.New("no name")
-	}
-	if err := checkName(p.torrentName); err != nil {
+	p.hasV1 = !p.hasV2 || info.Pieces != nil || info.Length != nil || info.Files != nil
+	if err := checkName(info.Name); err != nil {
 		return nil, err
 	}
-	p.hasV2 = v == 2
-	p.hasV1 = !p.hasV2 || pieces != nil || length != nil || files != nil
-	if p.pieceLength, ok = pieceLength.int(); !ok {
-		return nil, errors.New("no piece length")
-	}
-	if err := checkPieceLength(p.pieceLength, p.hasV2); err != nil {
+	if err := checkPieceLength(info.PieceLength, p.hasV2); err != nil {
 		return nil, err
 	}
 	if !p.hasV1 {
 		return p, nil
 	}
-	if p.pieces, ok = pieces.str(); !ok {
+	if info.Pieces == nil {
 		return nil, errors.New("no pieces")
 	}
-	if (length == nil) == (files == nil) {
+	if (info.Length == nil) == (info.Files == nil) {
 		return nil, errors.New("neither a length nor files, or both")
 	}
-	if p.single = length != nil; p.single {
-		if p.total, ok = length.int(); !ok || p.total < 0 {
+	if p.single = info.Length != nil; p.single {
+		p.total = *info.Length
+		if p.total < 0 {
 			return nil, errors.New("malformed length")
 		}
-	} else {
-		if p.files.rest, ok = files.items(); !ok {
-			return nil, errors.New("malformed list of files")
-		}
-		c := p.files
-		n := 0
-		for {
-			_, more, err := c.next()
-			if err != nil {
-				return nil, err
-			}
-			if !more {
-				break
-			}
-			n++
-		}
-		if n == 0 {
-			return nil, errors.New("no files")
-		}
-		p.total = c.offset
+	} else if err := p.layOut(); err != nil {
+		return nil, err
 	}
-	if n := pieceCount(p.total, p.pieceLength); int64(len(p.pieces)) != n*sha1.Size {
-		return nil, fmt.Errorf("%d bytes of piece hashes for %d pieces", len(p.pieces), n)
+	if n := pieceCount(p.total, info.PieceLength); int64(len(info.Pieces)) != n*sha1.Size {
+		return nil, fmt.Errorf("%d bytes of piece hashes for %d pieces", len(info.Pieces), n)
 	}
 	return p, nil
 }
 
+// layOut checks the files of a v1 info dictionary and says where each begins.
+func (p *torrentParser) layOut() error {
+	if len(p.info.Files) == 0 {
+		return errors.New("no files")
+	}
+	for i := range p.info.Files {
+		f := &p.info.Files[i]
+		if f.Length == nil || *f.Length < 0 || *f.Length > math.MaxInt64-p.total {
+			return errors.New("malformed length")
+		}
+		if len(f.Path) == 0 {
+			return errors.New("malformed path")
+		}
+		for _, elem := range f.Path {
+			if err := checkName(elem); err != nil {
+				return err
+			}
+		}
+		f.TorrentOffset = p.total
+		p.total += *f.Length
+	}
+	return nil
+}
+
 // take keeps a file if it is the one that is wanted. path is nil for the file of a single-file torrent.
-func (p *torrentParser) take(path [][]byte, size int64) (taken bool, err error) {
+func (p *torrentParser) take(path []string, size int64) (taken bool, err error) {
 	if path == nil {
-		if p.name != "" && p.name != string(p.torrentName) {
+		if p.name != "" && p.name != p.info.Name {
 			return false, nil
 		}
 	} else if p.name == "" {
 		return false, errors.New("it is a multi-file torrent")
-	} else if p.name != string(path[len(path)-1]) {
+	} else if p.name != path[len(path)-1] {
 		return false, nil
 	}
 	if p.found {
 		return false, fmt.Errorf("more than one file called %.64q in it", p.name)
 	}
-	p.found, p.size = true, size
-	for _, elem := range path {
-		p.path = append(p.path, bytes.Clone(elem))
-	}
+	p.found, p.size, p.path = true, size, slices.Clone(path)
 	return true, nil
 }
 
 // last returns the name of the file that was taken.
-func (p *torrentParser) last() []byte {
+func (p *torrentParser) last() string {
 	if p.path == nil {
-		return p.torrentName
+		return p.info.Name
 	}
 	return p.path[len(p.path)-1]
 }
@@ -513,65 +559,50 @@ func (p *torrentParser) readFiles() error {
 		_, err := p.take(nil, p.total)
 		return err
 	}
-	var path [][]byte
-	for c := p.files; ; {
-		f, more, err := c.next()
-		if err != nil || !more {
-			return err
-		}
-		if f.pad {
+	for _, f := range p.info.Files {
+		if f.isPad() {
 			continue
 		}
-		if p.found && p.behind < 0 && f.length > 0 {
-			p.behind = f.offset
+		if p.found && p.behind < 0 && *f.Length > 0 {
+			p.behind = f.TorrentOffset
 		}
-		if f.link {
+		if f.isLink() {
 			continue
 		}
-		path = path[:0]
-		for rest := f.path; rest != nil; {
-			var elem bvalue
-			elem, rest = rest.next()
-			s, _ := elem.str()
-			path = append(path, s)
-		}
-		taken, err := p.take(path, f.length)
+		taken, err := p.take(f.Path, *f.Length)
 		if err != nil {
 			return err
 		}
 		if taken {
-			p.offset = f.offset
+			p.offset = f.TorrentOffset
 		}
 	}
+	return nil
 }
+
+// BEP 47.
+func (f *torrentEntry) isPad() bool  { return strings.Contains(f.Attr, "p") }
+func (f *torrentEntry) isLink() bool { return strings.Contains(f.Attr, "l") }
 
 // readTree goes through the files of a v2 info dictionary, and beside them through the v1 files of a hybrid.
 func (p *torrentParser) readTree() error {
-	tree, ok := p.tree.entries()
-	if !ok {
-		return errors.New("no file tree")
-	}
 	// BEP 52 does not say which torrents are single-file; as in libtorrent, one file at the top that bears the name is.
 	single := false
-	if key, val, rest := tree.nextEntry(); key != nil && rest == nil {
-		single = bytes.Equal(key, p.torrentName) && val.get("") != nil
+	if top, ok := p.info.FileTree[p.info.Name].(map[string]any); ok && len(p.info.FileTree) == 1 {
+		_, single = top[metainfo.FileTreePropertiesKey]
 	}
 	if p.hasV1 && p.single != single {
 		return errMismatch
 	}
-	w := treeWalk{p: p, single: single}
-	if _, err := w.walk(p.tree); err != nil {
+	w := treeWalk{p: p, single: single, v1: p.info.Files}
+	if err := w.walk(p.info.FileTree); err != nil {
 		return err
 	}
 	if w.files == 0 {
 		return errors.New("no files")
 	}
-	if p.hasV1 && !p.single {
-		if f, err := p.files.nextData(); err != nil {
-			return err
-		} else if f != nil {
-			return errMismatch
-		}
+	if w.nextV1() != nil {
+		return errMismatch
 	}
 	return nil
 }
@@ -583,54 +614,54 @@ type treeWalk struct {
 	single bool
 	files  int
 	total  int64
-	path   [][]byte
+	path   []string
+	v1     []torrentEntry // those of a hybrid that were not met yet
 }
 
-// walk goes through a directory whose dict v stands at the beginning of, in one pass, and returns what is behind it.
-func (w *treeWalk) walk(v bvalue) (rest bvalue, err error) {
-	for v = v[1:]; v[0] != 'e'; {
-		key, next, _ := bencodedString(v, 0)
-		if err := checkName(key); err != nil {
-			return nil, err
+// walk goes through a directory in the order of its bencode.
+func (w *treeWalk) walk(dir map[string]any) error {
+	for _, name := range slices.Sorted(maps.Keys(dir)) {
+		if err := checkName(name); err != nil {
+			return err
 		}
-		if v = v[next:]; v[0] != 'd' {
-			return nil, errors.New("malformed file tree")
+		node, ok := dir[name].(map[string]any)
+		if !ok {
+			return errors.New("malformed file tree")
 		}
-		w.path = append(w.path, key)
-		if bytes.HasPrefix(v, []byte("d0:")) {
-			var props bvalue
-			props, v = v[len("d0:"):].next()
-			if v[0] != 'e' {
-				return nil, errors.New("a file with files below it")
-			}
-			v, err = v[1:], w.file(props)
+		w.path = append(w.path, name)
+		var err error
+		if props, ok := node[metainfo.FileTreePropertiesKey]; !ok {
+			err = w.walk(node)
+		} else if len(node) > 1 {
+			err = errors.New("a file with files below it")
 		} else {
-			v, err = w.walk(v)
+			err = w.file(props)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		w.path = w.path[:len(w.path)-1]
 	}
-	return v[1:], nil
+	return nil
 }
 
-func (w *treeWalk) file(props bvalue) error {
+func (w *treeWalk) file(properties any) error {
 	p := w.p
 	w.files++
-	if !props.isDict() {
+	props, ok := properties.(map[string]any)
+	if !ok {
 		return errors.New("malformed file tree")
 	}
-	length, ok := props.get("length").int()
+	length, ok := props["length"].(int64)
 	if !ok || length < 0 || length > math.MaxInt64-w.total {
 		return errors.New("malformed length")
 	}
 	w.total += length
-	attr, _ := props.get("attr").str()
-	if bytes.IndexByte(attr, 'p') >= 0 {
+	attr, _ := props["attr"].(string)
+	if strings.Contains(attr, "p") {
 		return errors.New("a pad file in the file tree")
 	}
-	root, ok := props.get("pieces root").str()
+	root, ok := props["pieces root"].(string)
 	if length > 0 && (!ok || len(root) != sha256.Size) || length == 0 && ok {
 		return errors.New("malformed pieces root")
 	}
@@ -639,7 +670,7 @@ func (w *treeWalk) file(props bvalue) error {
 			return err
 		}
 	}
-	if bytes.IndexByte(attr, 'l') >= 0 {
+	if strings.Contains(attr, "l") {
 		return nil
 	}
 	path := w.path
@@ -655,105 +686,42 @@ func (w *treeWalk) file(props bvalue) error {
 
 // compareV1 compares a file of the tree with its fellow in the v1 half of a hybrid.
 func (w *treeWalk) compareV1(length int64) error {
-	p := w.p
-	if p.single {
-		if p.total != length {
+	if w.single {
+		if w.p.total != length {
 			return errMismatch
 		}
 		return nil
 	}
-	f, err := p.files.nextData()
-	if err != nil {
-		return err
-	}
-	if f == nil || f.length != length || length > 0 && f.offset%p.pieceLength != 0 {
-		return errMismatch
-	}
-	rest := f.path
-	for _, want := range w.path {
-		var elem bvalue
-		elem, rest = rest.next()
-		if s, _ := elem.str(); !bytes.Equal(s, want) {
-			return errMismatch
-		}
-	}
-	if rest != nil {
+	f := w.nextV1()
+	if f == nil || *f.Length != length || length > 0 && f.TorrentOffset%w.p.info.PieceLength != 0 || !slices.Equal(f.Path, w.path) {
 		return errMismatch
 	}
 	return nil
 }
 
-// v1Files is a cursor over the files of a v1 info dictionary.
-type v1Files struct {
-	rest   bvalue
-	offset int64
-}
-
-type v1File struct {
-	path      bvalue // the elements of a list of strings that were checked; never nil
-	length    int64
-	offset    int64
-	pad, link bool // BEP 47
-}
-
-func (c *v1Files) next() (f v1File, ok bool, err error) {
-	if c.rest == nil {
-		return f, false, nil
-	}
-	var item bvalue
-	item, c.rest = c.rest.next()
-	if !item.isDict() {
-		return f, false, errors.New("malformed list of files")
-	}
-	if f.length, ok = item.get("length").int(); !ok || f.length < 0 || f.length > math.MaxInt64-c.offset {
-		return f, false, errors.New("malformed length")
-	}
-	if f.path, ok = item.get("path").items(); !ok || f.path == nil {
-		return f, false, errors.New("malformed path")
-	}
-	for rest := f.path; rest != nil; {
-		var elem bvalue
-		elem, rest = rest.next()
-		s, ok := elem.str()
-		if !ok {
-			return f, false, errors.New("malformed path")
-		}
-		if err := checkName(s); err != nil {
-			return f, false, err
+// nextV1 returns the next v1 file that is not padding; nil: there is none.
+func (w *treeWalk) nextV1() *torrentEntry {
+	for len(w.v1) > 0 {
+		f := &w.v1[0]
+		w.v1 = w.v1[1:]
+		if !f.isPad() {
+			return f
 		}
 	}
-	attr, _ := item.get("attr").str()
-	f.pad = bytes.IndexByte(attr, 'p') >= 0
-	f.link = bytes.IndexByte(attr, 'l') >= 0
-	f.offset = c.offset
-	c.offset += f.length
-	return f, true, nil
+	return nil
 }
 
-// nextData returns the next file that is not padding; nil: there is none.
-func (c *v1Files) nextData() (*v1File, error) {
-	for {
-		f, ok, err := c.next()
-		if err != nil || !ok {
-			return nil, err
-		}
-		if !f.pad {
-			return &f, nil
-		}
-	}
-}
-
-func checkName(name []byte) error {
+func checkName(name string) error {
 	switch {
 	case len(name) == 0:
 		return errors.New("empty name")
 	case len(name) > maxName:
 		return errors.New("name is too long")
-	case string(name) == "." || string(name) == "..":
+	case name == "." || name == "..":
 		return errors.New("name of a directory")
-	case !utf8.Valid(name):
+	case !utf8.ValidString(name):
 		return errors.New("name is not UTF-8")
-	case bytes.ContainsFunc(name, func(r rune) bool { return r == '/' || unicode.IsControl(r) }):
+	case strings.ContainsFunc(name, func(r rune) bool { return r == '/' || unicode.IsControl(r) }):
 		return errors.New("slash or control character in a name")
 	}
 	return nil
@@ -790,10 +758,10 @@ func (s *urlSet) add(u string) bool {
 
 // webSeeds collects the URLs of the file. In url-list and sources one that ends in "/" stands for a directory; so does
 // each of a multi-file torrent (BEP 19).
-func webSeeds(p *torrentParser, lists []bvalue, httpseeds bvalue) []string {
-	suffix := url.PathEscape(string(p.torrentName))
+func webSeeds(p *torrentParser, lists []any, httpseeds any) []string {
+	suffix := url.PathEscape(p.info.Name)
 	for _, elem := range p.path {
-		suffix += "/" + url.PathEscape(string(elem))
+		suffix += "/" + url.PathEscape(elem)
 	}
 	var seeds []string
 	var seen urlSet
@@ -803,7 +771,7 @@ func webSeeds(p *torrentParser, lists []bvalue, httpseeds bvalue) []string {
 		}
 	}
 	for _, list := range lists {
-		for s := range list.strings(maxURLsRead) {
+		for _, s := range listedStrings(list, maxURLsRead) {
 			base, ok := cleanURL(s, "http", "https")
 			if !ok {
 				continue
@@ -817,26 +785,26 @@ func webSeeds(p *torrentParser, lists []bvalue, httpseeds bvalue) []string {
 			add(cleanURL(base, "http", "https"))
 		}
 	}
-	for s := range httpseeds.strings(maxURLsRead) {
+	for _, s := range listedStrings(httpseeds, maxURLsRead) {
 		s, ok := cleanURL(s, "http", "https")
 		if !ok {
 			continue
 		}
 		u, err := url.Parse(s)
-		ok = err == nil && u.RawQuery == "" && u.Path[strings.LastIndexByte(u.Path, '/')+1:] == string(p.last())
+		ok = err == nil && u.RawQuery == "" && u.Path[strings.LastIndexByte(u.Path, '/')+1:] == p.last()
 		add(s, ok)
 	}
 	return seeds
 }
 
 // trackers returns announce-list, or announce if there is none (BEP 12).
-func trackers(announce, announceList bvalue) [][]string {
+func trackers(announce, announceList any) [][]string {
 	var tiers [][]string
 	left := maxURLsRead
 	var seen urlSet
-	add := func(list bvalue) {
+	add := func(list any) {
 		var tier []string
-		for s := range list.strings(left) {
+		for _, s := range listedStrings(list, left) {
 			left--
 			if s, ok := cleanURL(s, "http", "https", "udp"); ok && seen.add(s) {
 				tier = append(tier, s)
@@ -846,16 +814,29 @@ func trackers(announce, announceList bvalue) [][]string {
 			tiers = append(tiers, tier)
 		}
 	}
-	rest, _ := announceList.items()
-	for rest != nil {
-		var tier bvalue
-		tier, rest = rest.next()
+	list, _ := announceList.([]any)
+	for _, tier := range list {
 		add(tier)
 	}
 	if tiers == nil {
 		add(announce)
 	}
 	return tiers
+}
+
+// listedStrings returns the one string that v is, or the strings among the first n values of the list that it is.
+func listedStrings(v any, n int) []string {
+	list, ok := v.([]any)
+	if !ok {
+		list = []any{v}
+	}
+	var all []string
+	for _, item := range list[:min(n, len(list))] {
+		if s, ok := item.(string); ok {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // cleanURL returns an absolute URL of one of the schemes in the form in which it is kept: without a fragment, and with a
@@ -949,15 +930,99 @@ func readAtFull(r io.ReaderAt, p []byte, off int64) error {
 	return err
 }
 
+// place is where a value stands in a torrent, as far as it has to be of one kind: the library takes a list of one value
+// for the value.
+type place int
+
+const (
+	anywhere place = iota
+	inInteger
+	inString
+	inHashes // of pieces
+	inRoot
+	inInfo
+	inLayers
+	inTree
+	inFiles
+	inFile
+	inPath
+)
+
+// kind is the first byte of a value: i, l, d, or 0 for a string.
+func kind(first byte) byte {
+	if first >= '0' && first <= '9' {
+		return 0
+	}
+	return first
+}
+
+func (p place) kind() byte {
+	switch p {
+	case inInteger:
+		return 'i'
+	case inString, inHashes:
+		return 0
+	case inFiles, inPath:
+		return 'l'
+	}
+	return 'd'
+}
+
+// below returns the place of a value in a dict (key is nil in a list).
+func (p place) below(key []byte) place {
+	switch p {
+	case inRoot:
+		switch string(key) {
+		case "info":
+			return inInfo
+		case "piece layers":
+			return inLayers
+		}
+	case inInfo:
+		switch string(key) {
+		case "name":
+			return inString
+		case "pieces":
+			return inHashes
+		case "length", "meta version", "piece length":
+			return inInteger
+		case "files":
+			return inFiles
+		case "file tree":
+			return inTree
+		}
+	case inLayers:
+		return inHashes
+	case inFiles:
+		return inFile
+	case inFile:
+		switch string(key) {
+		case "attr":
+			return inString
+		case "length":
+			return inInteger
+		case "path":
+			return inPath
+		}
+	case inPath:
+		return inString
+	}
+	return anywhere
+}
+
 // checkBencode verifies that data is one bencoded dict (BEP 3) within the limits: integers canonical and in 64 bits,
-// keys sorted and unique. It allocates nothing but its error.
-func checkBencode(data []byte) error {
+// keys sorted and unique, and what a torrent has of the kind it has to be. Nothing else is ever given to the library to
+// decode. It sets the values of the keys of the dict that are in want, and allocates nothing but its error.
+func checkBencode(data []byte, want map[string]*[]byte) error {
 	type frame struct {
+		place       place
 		dict, value bool   // value: a key was read, its value comes next
 		last        []byte // the key before
 	}
 	var stack [maxNesting]frame
 	depth, elements, pos := 0, 0, 0
+	hashes := 0 // bytes of them
+	begin := 0  // of the value in the outermost dict
 	for {
 		if pos >= len(data) {
 			return errors.New("bencode: cut short")
@@ -972,54 +1037,74 @@ func checkBencode(data []byte) error {
 			}
 			depth--
 			pos++
+			if depth == 0 {
+				break
+			}
+		} else {
+			if elements++; elements > maxElements {
+				return errors.New("bencode: too many elements")
+			}
+			at := inRoot
 			if depth > 0 {
-				continue
-			}
-			if pos != len(data) {
-				return errors.New("bencode: something follows the dictionary")
-			}
-			return nil
-		}
-		if elements++; elements > maxElements {
-			return errors.New("bencode: too many elements")
-		}
-		if depth > 0 && stack[depth-1].dict {
-			top := &stack[depth-1]
-			if !top.value {
-				key, next, ok := bencodedString(data, pos)
-				if !ok {
-					return errors.New("bencode: malformed key")
+				top := &stack[depth-1]
+				if top.dict && !top.value {
+					key, next, ok := bencodedString(data, pos)
+					if !ok {
+						return errors.New("bencode: malformed key")
+					}
+					if top.last != nil && bytes.Compare(top.last, key) >= 0 {
+						return errors.New("bencode: keys out of order")
+					}
+					top.last, top.value, pos = key, true, next
+					continue
 				}
-				if top.last != nil && bytes.Compare(top.last, key) >= 0 {
-					return errors.New("bencode: keys out of order")
+				top.value = false
+				at = top.place.below(top.last)
+			}
+			if depth == 1 {
+				begin = pos
+			}
+			if at != anywhere && kind(c) != at.kind() {
+				return errors.New("a value of the wrong kind")
+			}
+			ok := true
+			switch c {
+			case 'd', 'l':
+				if depth == maxNesting {
+					return errors.New("bencode: nested too deeply")
 				}
-				top.last, top.value, pos = key, true, next
-				continue
+				stack[depth] = frame{place: at, dict: c == 'd'}
+				depth++
+				pos++
+			case 'i':
+				pos, ok = bencodedInt(data, pos)
+			default:
+				var s []byte
+				if s, pos, ok = bencodedString(data, pos); at == inHashes {
+					hashes += len(s)
+				}
 			}
-			top.value = false
-		}
-		ok := true
-		switch c {
-		case 'd', 'l':
-			if depth == maxNesting {
-				return errors.New("bencode: nested too deeply")
+			if !ok {
+				return errors.New("bencode: malformed value")
 			}
-			stack[depth] = frame{dict: c == 'd'}
-			depth++
-			pos++
-		case 'i':
-			_, pos, ok = bencodedInt(data, pos)
-		default:
-			_, pos, ok = bencodedString(data, pos)
 		}
-		if !ok {
-			return errors.New("bencode: malformed value")
+		if depth == 1 && !stack[0].value && stack[0].last != nil {
+			if part := want[string(stack[0].last)]; part != nil {
+				*part = data[begin:pos:pos]
+			}
 		}
 	}
+	if pos != len(data) {
+		return errors.New("bencode: something follows the dictionary")
+	}
+	if pos-hashes > maxBesideHashes {
+		return fmt.Errorf("more than %d bytes beside the piece hashes", maxBesideHashes)
+	}
+	return nil
 }
 
-// bencodedInt reads the integer at pos, where data has an "i".
-func bencodedInt(data []byte, pos int) (n int64, next int, ok bool) {
+// bencodedInt goes over the integer at pos, where data has an "i".
+func bencodedInt(data []byte, pos int) (next int, ok bool) {
 	pos++
 	negative := pos < len(data) && data[pos] == '-'
 	if negative {
@@ -1031,17 +1116,14 @@ func bencodedInt(data []byte, pos int) (n int64, next int, ok bool) {
 		c := data[pos]
 		// 19 digits fit 64 bits; a leading zero is canonical in "0" alone.
 		if c < '0' || c > '9' || pos-start >= 19 || pos > start && u == 0 {
-			return 0, 0, false
+			return 0, false
 		}
 		u = u*10 + uint64(c-'0')
 	}
 	if pos >= len(data) || pos == start || negative && u == 0 {
-		return 0, 0, false
+		return 0, false
 	}
-	if negative {
-		return -int64(u), pos + 1, u <= 1<<63
-	}
-	return int64(u), pos + 1, u < 1<<63
+	return pos + 1, u < 1<<63 || negative && u == 1<<63
 }
 
 // bencodedString reads the string at pos. It is never nil if ok.
@@ -1060,137 +1142,4 @@ func bencodedString(data []byte, pos int) (s []byte, next int, ok bool) {
 	}
 	pos++
 	return data[pos : pos+n : pos+n], pos + n, true
-}
-
-// bvalue is bencode that passed checkBencode: one value, or the values that are left of a list or dict (nil: none).
-// The methods of a value accept nil, which stands for one that is missing.
-type bvalue []byte
-
-func (v bvalue) isDict() bool { return len(v) > 0 && v[0] == 'd' }
-
-func (v bvalue) str() ([]byte, bool) {
-	if len(v) == 0 {
-		return nil, false
-	}
-	s, _, ok := bencodedString(v, 0)
-	return s, ok
-}
-
-func (v bvalue) int() (int64, bool) {
-	if len(v) == 0 || v[0] != 'i' {
-		return 0, false
-	}
-	n, _, ok := bencodedInt(v, 0)
-	return n, ok
-}
-
-// items returns what is in a list.
-func (v bvalue) items() (bvalue, bool) {
-	if len(v) == 0 || v[0] != 'l' {
-		return nil, false
-	}
-	return v.inside(), true
-}
-
-// entries returns what is in a dict.
-func (v bvalue) entries() (bvalue, bool) {
-	if !v.isDict() {
-		return nil, false
-	}
-	return v.inside(), true
-}
-
-func (v bvalue) inside() bvalue {
-	if len(v) == 2 {
-		return nil
-	}
-	return v[1 : len(v)-1]
-}
-
-// next splits the first value off. Of nil it returns nil twice.
-func (v bvalue) next() (first, rest bvalue) {
-	pos, depth := 0, 0
-	for pos < len(v) {
-		switch v[pos] {
-		case 'd', 'l':
-			depth++
-			pos++
-		case 'e':
-			depth--
-			pos++
-		case 'i':
-			_, pos, _ = bencodedInt(v, pos)
-		default:
-			_, pos, _ = bencodedString(v, pos)
-		}
-		if depth == 0 {
-			break
-		}
-	}
-	if pos == len(v) {
-		return v, nil
-	}
-	return v[:pos:pos], v[pos:]
-}
-
-// nextEntry splits the first key and value off. Of nil it returns nil three times.
-func (v bvalue) nextEntry() (key []byte, val, rest bvalue) {
-	if v == nil {
-		return nil, nil, nil
-	}
-	k, rest := v.next()
-	key, _ = k.str()
-	val, rest = rest.next()
-	return key, val, rest
-}
-
-// get returns the value of a key; nil if v is not a dict or has no such key. It goes no further than the sorted keys
-// make it.
-func (v bvalue) get(name string) bvalue {
-	rest, _ := v.entries()
-	for rest != nil {
-		var key, val bvalue
-		key, rest = rest.next()
-		k, _ := key.str()
-		if string(k) == name {
-			val, _ = rest.next()
-			return val
-		}
-		if string(k) > name {
-			return nil
-		}
-		_, rest = rest.next()
-	}
-	return nil
-}
-
-// getAll sets the values of the keys of a dict in one pass; what it does not find stays as it is.
-func (v bvalue) getAll(want map[string]*bvalue) {
-	rest, _ := v.entries()
-	for rest != nil {
-		var key []byte
-		var val bvalue
-		key, val, rest = rest.nextEntry()
-		if p := want[string(key)]; p != nil {
-			*p = val
-		}
-	}
-}
-
-// strings yields the one string that v is, or at most n strings of the list that v is.
-func (v bvalue) strings(n int) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		if s, ok := v.str(); ok && n > 0 {
-			yield(string(s))
-			return
-		}
-		rest, _ := v.items()
-		for ; rest != nil && n > 0; n-- {
-			var item bvalue
-			item, rest = rest.next()
-			if s, ok := item.str(); ok && !yield(string(s)) {
-				return
-			}
-		}
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,7 +75,7 @@ func TestParseTorrentOfRealPrograms(t *testing.T) {
 			checkPieces(t, m, test.content)
 			checkRoundTrip(t, m)
 
-			// The library is an independent reader of the same file.
+			// The library's way to the info dictionary is another one.
 			meta, err := metainfo.Load(bytes.NewReader(data))
 			if err != nil {
 				t.Fatal(err)
@@ -395,6 +396,13 @@ func malformed(t testing.TB) map[string][]byte {
 	v1("empty but pieces", set("length", 0))
 	v1("meta version 3", set("meta version", 3))
 	v1("meta version string", set("meta version", "2"))
+	v1("meta version 0", set("meta version", 0))
+	// The library takes the only value of a list for the value.
+	for key, value := range v1Info(nil) {
+		v1(key+" in a list", set(key, []any{value}))
+	}
+	v1("meta version in a list", set("meta version", []any{1}))
+	v1("pieces of integers", set("pieces", slices.Repeat([]any{7}, 80)))
 	cases["no info"] = map[string]any{"announce": "http://tracker.example/"}
 	cases["info is a list"] = map[string]any{"info": []any{}}
 	cases["info is empty"] = map[string]any{"info": map[string]any{}}
@@ -413,17 +421,23 @@ func malformed(t testing.TB) map[string][]byte {
 	multi("path of integers", v1Entry(testPiece, "", "f.pkg"), v1Entry(5, "", 1))
 	for name, files := range map[string]any{
 		"is a string": "x", "is a dict": map[string]any{}, "of strings": []any{"x"},
-		"overflow":          []any{map[string]any{"length": huge, "path": []any{"a"}}, map[string]any{"length": 1, "path": []any{"f.pkg"}}},
-		"overflow to small": []any{map[string]any{"length": huge, "path": []any{"a"}}, map[string]any{"length": huge, "path": []any{"b"}}, map[string]any{"length": 100_002, "path": []any{"f.pkg"}}},
-		"negative":          []any{map[string]any{"length": -1, "path": []any{"a"}}, map[string]any{"length": 100_001, "path": []any{"f.pkg"}}},
-		"without length":    []any{map[string]any{"path": []any{"f.pkg"}}},
-		"without path":      []any{map[string]any{"length": 100_000}},
+		"overflow":           []any{map[string]any{"length": huge, "path": []any{"a"}}, map[string]any{"length": 1, "path": []any{"f.pkg"}}},
+		"overflow to small":  []any{map[string]any{"length": huge, "path": []any{"a"}}, map[string]any{"length": huge, "path": []any{"b"}}, map[string]any{"length": 100_002, "path": []any{"f.pkg"}}},
+		"negative":           []any{map[string]any{"length": -1, "path": []any{"a"}}, map[string]any{"length": 100_001, "path": []any{"f.pkg"}}},
+		"without length":     []any{map[string]any{"path": []any{"f.pkg"}}},
+		"without path":       []any{map[string]any{"length": 100_000}},
+		"one without length": []any{map[string]any{"length": 100_000, "path": []any{"f.pkg"}}, map[string]any{"path": []any{"g"}}},
+		"length in a list":   []any{map[string]any{"length": []any{100_000}, "path": []any{"f.pkg"}}},
+		"path in a list":     []any{map[string]any{"length": 100_000, "path": []any{[]any{"f.pkg"}}}},
+		"attr in a list":     []any{map[string]any{"attr": []any{"x"}, "length": 100_000, "path": []any{"f.pkg"}}},
+		"in a list":          []any{[]any{map[string]any{"length": 100_000, "path": []any{"f.pkg"}}}},
 	} {
 		v1("files "+name, func(info map[string]any) { delete(info, "length"); info["files"] = files })
 	}
 
 	v2("without file tree", func(_, info, _ map[string]any) { delete(info, "file tree") })
 	v2("file tree is a list", func(_, info, _ map[string]any) { info["file tree"] = []any{} })
+	v2("file tree in a list", func(_, info, _ map[string]any) { info["file tree"] = []any{info["file tree"]} })
 	v2("file tree is empty", func(_, info, _ map[string]any) { info["file tree"] = map[string]any{} })
 	v2("file tree is a file", func(_, info, file map[string]any) { info["file tree"] = map[string]any{"": file} })
 	v2("file and directory", func(_, info, file map[string]any) {
@@ -451,6 +465,14 @@ func malformed(t testing.TB) map[string][]byte {
 	v2("layers are a list", func(meta, _, _ map[string]any) { meta["piece layers"] = []any{} })
 	v2("layer is a list", func(meta, _, file map[string]any) {
 		meta["piece layers"] = map[string]any{file["pieces root"].(string): []any{}}
+	})
+	v2("layers in a list", func(meta, _, _ map[string]any) { meta["piece layers"] = []any{meta["piece layers"]} })
+	v2("layer of integers", func(meta, _, file map[string]any) {
+		var bytes []any
+		for _, b := range []byte(meta["piece layers"].(map[string]any)[file["pieces root"].(string)].(string)) {
+			bytes = append(bytes, int(b))
+		}
+		meta["piece layers"] = map[string]any{file["pieces root"].(string): bytes}
 	})
 	v2("layers in info", func(meta, info, _ map[string]any) {
 		info["piece layers"] = meta["piece layers"]
@@ -659,57 +681,69 @@ func TestV2PiecesOfManyBlocks(t *testing.T) {
 }
 
 func TestHugeTorrentsCostLittle(t *testing.T) {
-	manyFiles := func() []byte {
-		var b bytes.Buffer
-		b.WriteString("d4:infod5:filesl")
-		n := 0
-		for ; n < 160_000; n++ {
-			fmt.Fprintf(&b, "d6:lengthi0e4:pathl40:%040dee", n)
+	files := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "d6:lengthi0e4:pathl40:%040dee", i)
 		}
-		b.WriteString("e4:name3:dir12:piece lengthi32768e6:pieces0:ee")
-		return b.Bytes()
+		return b.String()
 	}
-	manyNodes := func() []byte {
-		var b bytes.Buffer
-		b.WriteString("d4:infod9:file treed")
-		for n := range 150_000 {
-			fmt.Fprintf(&b, "40:%040dd0:d6:lengthi0eee", n)
+	nodes := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "40:%040dd0:d6:lengthi1e11:pieces root32:%032deee", i, i)
 		}
-		b.WriteString("e12:meta versioni2e4:name3:dir12:piece lengthi32768eee")
-		return b.Bytes()
+		return b.String()
 	}
-	longNames := func() []byte {
-		var b bytes.Buffer
-		b.WriteString("d4:infod9:file treed")
-		for range 26 {
-			fmt.Fprintf(&b, "255:%sd", strings.Repeat("n", 255))
+	long := func(length int) string { return fmt.Sprintf("%d:%s", length, strings.Repeat("x", length)) }
+	pieces := func(bytes int) string { // the end of the info dictionary of v1 metainfo with one file, f.pkg
+		n := bytes / 20
+		return fmt.Sprintf("6:lengthi%de4:name5:f.pkg12:piece lengthi%de6:pieces%d:%s", n*testPiece, testPiece, n*20, strings.Repeat("x", n*20))
+	}
+	const most = MaxTorrentSize - maxBesideHashes // bytes of hashes beside which there may be all else
+	v2 := func(tree, layers string) string {
+		return "d4:infod9:file treed" + tree + "e12:meta versioni2e4:name3:dir12:piece lengthi32768ee" + layers + "e"
+	}
+	urls := func(scheme string, n int) string {
+		var b strings.Builder
+		for i := range n {
+			u := fmt.Sprintf("%s://mirror.example/%d/", scheme, i)
+			u += strings.Repeat("%2f~%c3%a4", (maxURL-50-len(u))/len("%2f~%c3%a4"))
+			fmt.Fprintf(&b, "%d:%s", len(u), u)
 		}
-		for n := range 150_000 {
-			fmt.Fprintf(&b, "40:%040dd0:d6:lengthi0eee", n)
-		}
-		b.WriteString(strings.Repeat("e", 26) + "e12:meta versioni2e4:name3:dir12:piece lengthi32768eee")
-		return b.Bytes()
+		return b.String()
 	}
-	manyPieces := func() []byte {
-		n := (MaxTorrentSize - 200) / 20
-		return bencoded(t, map[string]any{"info": v1Info(func(info map[string]any) {
-			info["pieces"], info["length"] = strings.Repeat("x", n*20), int64(n)*testPiece
-		})})
-	}
-	deadEnds := func() []byte { // a list that is walked once for each level above it
-		return []byte("d1:a" + strings.Repeat("d1:a", 29) + "l" + strings.Repeat("i0e", maxElements-100) + "e" + strings.Repeat("e", 30))
-	}
-	urls := func() []byte {
-		var list []any
-		for i := range 8000 {
-			list = append(list, fmt.Sprintf("gopher://mirror.example/%d/%s/", i, strings.Repeat("x", maxURL-100)))
-		}
-		return bencoded(t, map[string]any{"info": v1Info(nil), "url-list": list})
-	}
-	for name, make := range map[string]func() []byte{
-		"many files": manyFiles, "many nodes": manyNodes, "long names": longNames, "many pieces": manyPieces, "dead ends": deadEnds, "URLs": urls,
+	const limit, notThere = "too many elements", "no file called"
+	for name, test := range map[string]struct{ data, want string }{
+		// What is far beyond a limit is refused before it is decoded.
+		"too many files":     {"d4:infod5:filesl" + files(160_000) + "e4:name3:dir12:piece lengthi32768e6:pieces0:ee", limit},
+		"too many nodes":     {v2(nodes(120_000), ""), limit},
+		"long names":         {v2(strings.Repeat("255:"+strings.Repeat("n", 255)+"d", 26)+nodes(100_000)+strings.Repeat("e", 26), ""), limit},
+		"too many dead ends": {"d1:a" + strings.Repeat("d1:a", 29) + "l" + strings.Repeat("i0e", 1<<20) + "e" + strings.Repeat("e", 30), limit},
+		"too many URLs":      {"d4:infod" + pieces(20) + "e8:url-listl" + urls("gopher", 8000) + "ee", "beside the piece hashes"},
+		// What is just within all limits is decoded.
+		"many files": {"d4:infod5:filesl" + files(9300) + fmt.Sprintf("d6:lengthi%de4:pathl1:aeed6:lengthi%de4:pathl5:f.pkgee", testPiece, most/20*testPiece) +
+			fmt.Sprintf("e4:name3:dir12:piece lengthi32768e6:pieces%d:%see", most/20*20+20, strings.Repeat("x", most/20*20+20)), ""},
+		"many nodes": {v2(nodes(8100), "12:piece layersd32:"+strings.Repeat("r", 32)+long(most)+"e"), notThere},
+		"many nodes below long names": {v2(strings.Repeat("255:"+strings.Repeat("n", 255)+"d", 26)+nodes(8100)+strings.Repeat("e", 26),
+			"12:piece layersd32:"+strings.Repeat("r", 32)+long(most)+"e"), notThere},
+		"many layers": {v2(nodes(1), "12:piece layersd"+func() string {
+			var b strings.Builder
+			for i := range 32_000 {
+				fmt.Fprintf(&b, "32:%032d%s", i, long(352))
+			}
+			return b.String()
+		}()+"e"), notThere},
+		"many pieces": {"d4:infod" + pieces(MaxTorrentSize-200) + "ee", ""},
+		"dead ends":   {"d4:infod1:a" + strings.Repeat("d1:a", 28) + "l" + strings.Repeat("i-1e", maxElements-100) + "e" + strings.Repeat("e", 28) + pieces(most) + "ee", ""},
+		"strings":     {"d4:infod1:al" + strings.Repeat("0:", maxElements-100) + "e1:b" + long(maxBesideHashes-maxElements*2-1000) + pieces(most-1000) + "ee", ""},
+		"dicts":       {"d4:infod1:al" + strings.Repeat("d1:k0:e", (maxElements-100)/3) + "e1:b" + long(maxBesideHashes-maxElements*3-1000) + pieces(most-1000) + "ee", ""},
+		"seeds":       {"d4:infod" + pieces(most-1000) + "e8:url-listl" + strings.Repeat("0:", maxElements-100) + "ee", ""},
+		"tiers":       {"d13:announce-listl" + strings.Repeat("l0:e", maxElements/2-100) + "e4:infod" + pieces(most-1000) + "ee", ""},
+		"URLs": {"d13:announce-listl" + strings.Repeat("l"+urls("http", 64)+"e", 8) + "e9:httpseedsl" + urls("http", 500) + "e4:infod" + pieces(most-1000) +
+			"e7:sourcesl" + urls("https", 500) + "e8:url-listl" + urls("http", 500) + "ee", ""},
 	} {
-		data := make()
+		data := []byte(test.data)
 		if len(data) > MaxTorrentSize {
 			t.Fatalf("%s: %d bytes test nothing", name, len(data))
 		}
@@ -717,13 +751,16 @@ func TestHugeTorrentsCostLittle(t *testing.T) {
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		start := time.Now()
-		_, err := ParseTorrent(data, "f.pkg")
+		m, err := ParseTorrent(data, "f.pkg")
 		took := time.Since(start)
 		runtime.ReadMemStats(&after)
 		allocated := after.TotalAlloc - before.TotalAlloc
 		t.Logf("%s: %d bytes, %d bytes allocated, %v, %v", name, len(data), allocated, took, err)
 		if allocated > 64<<20 {
 			t.Errorf("%s: %d bytes allocated", name, allocated)
+		}
+		if (m != nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
