@@ -77,13 +77,19 @@ DLAGENTS=('https::%s %%u %%o' 'http::%s %%u %%o' "${DLAGENTS[@]}")
 }
 
 func (f *findings) settings(env Env, c *cli.Context) {
-	if _, err := loadSettings(env, c); err != nil {
+	s, err := loadSettings(env, c)
+	if err != nil {
 		f.bad("configuration: %v", err)
 		return
 	}
+	for _, list := range s.mirrorLists {
+		if _, err := mirrorlist.Load(env.path(list), mirrorlist.Options{}); err != nil {
+			f.bad("mirror list: %v", err)
+		}
+	}
 	files := env.configFiles()
-	if v := c.String("config"); v != "" {
-		files = []string{env.path(v)}
+	if s.config != "" {
+		files = []string{env.path(s.config)}
 	}
 	files = slices.DeleteFunc(files, func(p string) bool { _, err := os.Stat(p); return err != nil })
 	if len(files) == 0 {
@@ -173,6 +179,7 @@ type pacmanConfig struct {
 	sigLevel []string
 	user     string // DownloadUser
 	sandbox  bool   // DisableSandbox is set
+	repos    int
 }
 
 // pacman checks pacman's side. Without pacman there is nothing to be checked.
@@ -220,6 +227,10 @@ func (f *findings) pacman(env Env, file string, named bool) (p pacmanConfig) {
 // servers checks the lists that pacman.conf names.
 func (f *findings) servers(p pacmanConfig, file string) {
 	l, err := mirrorlist.Load(file, mirrorlist.Options{})
+	if errors.Is(err, mirrorlist.ErrNoServers) && p.repos == 0 {
+		f.note("pacman has no repository in %s", file)
+		return
+	}
 	if err != nil {
 		f.bad("mirrors: %v", err)
 		return
@@ -288,7 +299,9 @@ func parsePacmanConf(text string) (p pacmanConfig) {
 			continue
 		}
 		if l[0] == '[' && l[len(l)-1] == ']' {
-			section = l[1 : len(l)-1]
+			if section = l[1 : len(l)-1]; section != "options" {
+				p.repos++
+			}
 			continue
 		}
 		key, value, _ := strings.Cut(l, "=")

@@ -260,7 +260,7 @@ func (d *download) fail(err error) error {
 			f.next = "press Ctrl-C again to stop pacman"
 		case f.status == exitNotFound && strings.HasSuffix(d.name(), ".sig"):
 			f.next = "pacman goes on without it if it may"
-			if !terminal {
+			if !terminal || database.MatchString(strings.TrimSuffix(d.name(), ".sig")) {
 				f.err = errSilent
 			}
 		}

@@ -19,7 +19,7 @@ import (
 
 // settings is what the user wants, from whatever place.
 type settings struct {
-	config                   string
+	config                   string // "": the usual files
 	mirrors                  []string
 	mirrorLists              []string
 	noMirrors                bool
@@ -170,10 +170,11 @@ func loadSettings(env Env, c *cli.Context) (settings, error) {
 	}
 	places := []place{flags, around}
 	files, named := env.configFiles(), false
-	if f := c.String("config"); f != "" {
-		files, named = []string{env.path(f)}, true
-	} else if f := env.get(envPrefix + "CONFIG"); f != "" {
-		files, named = []string{env.path(f)}, true
+	if s.config = c.String("config"); s.config == "" {
+		s.config = env.get(envPrefix + "CONFIG")
+	}
+	if s.config != "" {
+		files, named = []string{env.path(s.config)}, true
 	}
 	for _, f := range files {
 		p, err := readConfig(f)

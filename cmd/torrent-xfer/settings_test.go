@@ -1,0 +1,90 @@
+package main
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestParseBytes(t *testing.T) {
+	for text, want := range map[string]int64{"1": 1, "500": 500, "500k": 500_000, "500KB": 500_000, "2M": 2_000_000,
+		"1.5MiB": 3 << 19, "1Gi": 1 << 30, "1 g": 1_000_000_000, "10b": 10, "1T": 1_000_000_000_000} {
+		var n int64
+		if err := parseBytes(text, &n); err != nil || n != want {
+			t.Errorf("%q: %d, %v", text, n, err)
+		}
+	}
+	for _, text := range []string{"", "0", "-1", "k", "i", "1i", "1KiBi", "1kk", "NaN", "Inf", "1e30", "0.5", "1x", "1 2"} {
+		var n int64
+		if parseBytes(text, &n) == nil {
+			t.Errorf("%q is %d", text, n)
+		}
+	}
+}
+
+func TestParseDuration(t *testing.T) {
+	for text, want := range map[string]time.Duration{"90": 90 * time.Second, "0.5": time.Second / 2, "1m30s": 90 * time.Second} {
+		var d time.Duration
+		if err := parseDuration(text, &d); err != nil || d != want {
+			t.Errorf("%q: %v, %v", text, d, err)
+		}
+	}
+	for _, text := range []string{"", "0", "-1", "NaN", "Inf", "1e300", "soon", "-5s"} {
+		var d time.Duration
+		if parseDuration(text, &d) == nil {
+			t.Errorf("%q is %v", text, d)
+		}
+	}
+}
+
+func TestArrange(t *testing.T) {
+	for _, c := range []struct{ in, want []string }{
+		{[]string{"U", "D", "--sha256", "X"}, []string{"--sha256", "X", "--", "U", "D"}},
+		{[]string{"-q", "-O", "out", "U"}, []string{"-q", "-O", "out", "--", "U"}},
+		{[]string{"U", "-"}, []string{"--", "U", "-"}},
+		{[]string{"U", "--", "-o", "--x"}, []string{"--", "U", "-o", "--x"}},
+		{[]string{"--output=a", "U"}, []string{"--output=a", "--", "U"}},
+		{[]string{"-o", "mirrors", "U"}, []string{"-o", "mirrors", "--", "U"}},
+		{[]string{"--config", "f", "mirrors", "U", "--probe"}, []string{"mirrors", "--config", "f", "--probe", "--", "U"}},
+		{[]string{"U", "mirrors"}, []string{"--", "U", "mirrors"}},
+		{[]string{"U", "-o"}, []string{"-o", "--", "U"}},
+	} {
+		got := arrange(append([]string{"torrent-xfer"}, c.in...))
+		if !slices.Equal(got[1:], c.want) {
+			t.Errorf("%q: got %q", c.in, got)
+		}
+	}
+}
+
+// The environment's names and the file's keys come from the flags' names; two settings may not share one.
+func TestSettingsTable(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range settingsTable() {
+		for _, name := range append([]string{s.name, s.env()}, s.aliases...) {
+			if seen[name] {
+				t.Errorf("%s stands for two settings", name)
+			}
+			seen[name] = true
+		}
+		if len(s.verbs) == 0 || s.set == nil || s.usage == "" || s.many && !s.value {
+			t.Errorf("%s is not described in full", s.name)
+		}
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	for _, s := range []string{"quiet = true", "mirrorlist = [\"a\", \"b\"]", "limit-rate = 5", "timeout = 1.5", "[a]\nb=1", "=", "torrent = 1979-05-27"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		values, err := parseConfig(text)
+		if err != nil {
+			return
+		}
+		for key := range values {
+			if !slices.ContainsFunc(settingsTable(), func(s setting) bool { return s.name == key && s.lasting }) {
+				t.Errorf("%q was let in", key)
+			}
+		}
+	})
+}
