@@ -534,9 +534,9 @@ func (s *Sink) ration(f *Feed, now time.Time) int64 {
 		return int64(min(probe, max(remaining/float64(2*n), BlockSize)))
 	}
 	left := remaining / total
-	sec := left
-	if left > 2*rangeSeconds {
-		sec = min(max(left/2, rangeSeconds), rangeLongest)
+	sec := min(left, rangeLongest)
+	if s.growing && left > 2*rangeSeconds {
+		sec = min(max(left/4, rangeSeconds), rangeLongest) // others are about to join
 	} else if late := f.delay().Seconds(); late > left/2 && s.othersBusy(f, now) {
 		if sec = left - late; sec <= 0 {
 			return 0

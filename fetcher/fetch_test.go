@@ -404,3 +404,15 @@ func TestOnlyBadMirrors(t *testing.T) {
 		}
 	}
 }
+
+// The URL's own host lies and has a torrent of its lie: two honest mirrors that agree outweigh it.
+func TestLiarWithItsOwnTorrent(t *testing.T) {
+	for range 8 {
+		w := newWorld(t, 6<<20).withTorrent(64 << 10)
+		w.mirror(mirrortest.Config{Rate: 8 << 20, Faults: []mirrortest.Fault{{Kind: mirrortest.OwnTorrent}}})
+		w.mirror(mirrortest.Config{Rate: 4 << 20, Faults: []mirrortest.Fault{{Kind: mirrortest.Refuse}}})
+		w.mirror(mirrortest.Config{Rate: 8 << 20})
+		w.mirror(mirrortest.Config{Rate: 4 << 20})
+		w.mustFetch()
+	}
+}

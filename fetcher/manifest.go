@@ -37,13 +37,14 @@ const (
 	maxPieceLength = 64 << 20
 	maxNesting     = 32 // dicts and lists within each other
 	// What the library decodes costs up to 0.6 KiB for each value and thrice the bytes of a string that it has no field
-	// for. With these limits that is 64 MiB at most, and a repository of 8000 files fits.
-	maxElements     = 1 << 16 // keys and values in all
-	maxBesideHashes = 4 << 20 // bytes
-	maxName         = 255     // bytes of one path element
-	maxURL          = 2048    // bytes
-	maxURLs         = 256     // web seeds, and trackers, of one torrent
-	maxURLsRead     = 1024    // of each, usable or not
+	// for. With these limits that is 64 MiB at most, and a repository of 6000 files fits.
+	maxElements     = 3 << 14   // keys and values in all
+	maxBesideHashes = 3 << 20   // bytes
+	maxName         = 255       // bytes of one path element
+	maxURL          = 2048      // bytes
+	maxURLs         = 256       // web seeds, and trackers, of one torrent
+	maxURLsRead     = 1024      // of each, usable or not
+	maxURLBytes     = 256 << 10 // of the keys with URLs; to check one takes up to twenty times its length
 )
 
 // Manifest is what a torrent says of one file. It is made by ParseTorrent or by UnmarshalJSON and does not change
@@ -76,8 +77,9 @@ type Manifest struct {
 //
 // A hybrid is verified by its SHA-256 side; both sides have to agree. A file of a v1 multi-file torrent is usable only
 // if it shares no piece with another file. Web seeds and trackers that make no sense are left out; everything else that
-// is wrong is an error that wraps ErrTorrent. So is more than 65,536 keys and values (of 8,000 files, say), or more than 4
-// MiB beside the piece hashes. No input costs more than 64 MiB of memory. The Manifest does not refer to data.
+// is wrong is an error that wraps ErrTorrent. So is a torrent of more than 49,152 keys and values (some 6000 files), of
+// more than 3 MiB beside the piece hashes, or of more than 256 KiB of URLs. No input costs more than 64 MiB of memory.
+// The Manifest does not refer to data.
 func ParseTorrent(data []byte, name string) (*Manifest, error) {
 	m, err := parseTorrent(data, name)
 	if err != nil {
@@ -391,6 +393,9 @@ func decodeTorrent(data []byte) (*torrentFile, error) {
 	}
 	if f.infoBytes == nil {
 		return nil, errors.New("no info dictionary")
+	}
+	if len(announce)+len(announceList)+len(urlList)+len(sources)+len(httpseeds) > maxURLBytes {
+		return nil, errors.New("too many URLs")
 	}
 	for _, part := range []struct {
 		name string

@@ -691,7 +691,7 @@ func TestHugeTorrentsCostLittle(t *testing.T) {
 	nodes := func(n int) string {
 		var b strings.Builder
 		for i := range n {
-			fmt.Fprintf(&b, "40:%040dd0:d6:lengthi1e11:pieces root32:%032deee", i, i)
+			fmt.Fprintf(&b, "40:%040dd0:d6:lengthi1e11:pieces root32:%032dee", i, i)
 		}
 		return b.String()
 	}
@@ -721,15 +721,16 @@ func TestHugeTorrentsCostLittle(t *testing.T) {
 		"long names":         {v2(strings.Repeat("255:"+strings.Repeat("n", 255)+"d", 26)+nodes(100_000)+strings.Repeat("e", 26), ""), limit},
 		"too many dead ends": {"d1:a" + strings.Repeat("d1:a", 29) + "l" + strings.Repeat("i0e", 1<<20) + "e" + strings.Repeat("e", 30), limit},
 		"too many URLs":      {"d4:infod" + pieces(20) + "e8:url-listl" + urls("gopher", 8000) + "ee", "beside the piece hashes"},
+		"many URLs":          {"d4:infod" + pieces(20) + "e8:url-listl" + urls("gopher", 150) + "ee", "too many URLs"},
 		// What is just within all limits is decoded.
-		"many files": {"d4:infod5:filesl" + files(9300) + fmt.Sprintf("d6:lengthi%de4:pathl1:aeed6:lengthi%de4:pathl5:f.pkgee", testPiece, most/20*testPiece) +
+		"many files": {"d4:infod5:filesl" + files(maxElements/7-10) + fmt.Sprintf("d6:lengthi%de4:pathl1:aeed6:lengthi%de4:pathl5:f.pkgee", testPiece, most/20*testPiece) +
 			fmt.Sprintf("e4:name3:dir12:piece lengthi32768e6:pieces%d:%see", most/20*20+20, strings.Repeat("x", most/20*20+20)), ""},
-		"many nodes": {v2(nodes(8100), "12:piece layersd32:"+strings.Repeat("r", 32)+long(most)+"e"), notThere},
-		"many nodes below long names": {v2(strings.Repeat("255:"+strings.Repeat("n", 255)+"d", 26)+nodes(8100)+strings.Repeat("e", 26),
+		"many nodes": {v2(nodes(maxElements/8-10), "12:piece layersd32:"+strings.Repeat("r", 32)+long(most)+"e"), notThere},
+		"many nodes below long names": {v2(strings.Repeat("255:"+strings.Repeat("n", 255)+"d", 26)+nodes(maxElements/8-10)+strings.Repeat("e", 26),
 			"12:piece layersd32:"+strings.Repeat("r", 32)+long(most)+"e"), notThere},
 		"many layers": {v2(nodes(1), "12:piece layersd"+func() string {
 			var b strings.Builder
-			for i := range 32_000 {
+			for i := range maxElements/2 - 20 {
 				fmt.Fprintf(&b, "32:%032d%s", i, long(352))
 			}
 			return b.String()
@@ -740,8 +741,9 @@ func TestHugeTorrentsCostLittle(t *testing.T) {
 		"dicts":       {"d4:infod1:al" + strings.Repeat("d1:k0:e", (maxElements-100)/3) + "e1:b" + long(maxBesideHashes-maxElements*3-1000) + pieces(most-1000) + "ee", ""},
 		"seeds":       {"d4:infod" + pieces(most-1000) + "e8:url-listl" + strings.Repeat("0:", maxElements-100) + "ee", ""},
 		"tiers":       {"d13:announce-listl" + strings.Repeat("l0:e", maxElements/2-100) + "e4:infod" + pieces(most-1000) + "ee", ""},
-		"URLs": {"d13:announce-listl" + strings.Repeat("l"+urls("http", 64)+"e", 8) + "e9:httpseedsl" + urls("http", 500) + "e4:infod" + pieces(most-1000) +
-			"e7:sourcesl" + urls("https", 500) + "e8:url-listl" + urls("http", 500) + "ee", ""},
+		"strings and URLs": {"d13:announce-listl" + strings.Repeat("l"+urls("http", 4)+"e", 8) + "e9:httpseedsl" + urls("http", 31) +
+			"e4:infod1:al" + strings.Repeat("0:", maxElements-400) + "e1:b" + long(maxBesideHashes-maxElements*2-maxURLBytes) + pieces(most-1000) +
+			"e7:sourcesl" + urls("https", 31) + "e8:url-listl" + urls("http", 31) + "ee", ""},
 	} {
 		data := []byte(test.data)
 		if len(data) > MaxTorrentSize {

@@ -117,6 +117,9 @@ func (j *job) run(ctx context.Context) (err error) {
 			default:
 			}
 		}
+		if j.torrent.asking > 0 {
+			full = nil
+		}
 		select {
 		case <-full:
 			done, err := j.whole(ctx)
@@ -130,8 +133,13 @@ func (j *job) run(ctx context.Context) (err error) {
 			if err := j.weighSize(ctx, e); err != nil {
 				return err
 			}
+			j.askOpinion(ctx, e)
 		case a := <-j.torrent.answers:
 			if err := j.answered(ctx, a); err != nil {
+				return err
+			}
+		case o := <-j.torrent.opinions:
+			if err := j.heard(ctx, o); err != nil {
 				return err
 			}
 		case <-j.sink.doubted:
@@ -303,6 +311,7 @@ func (j *job) crewSize(now time.Time) int {
 	defer s.mu.Unlock()
 	remaining, _, total, n := s.outlook(now)
 	c := &j.crew
+	s.growing = j.crew.want < limit && j.next(now) != nil && !now.Before(c.hold)
 	if !c.planned {
 		c.planned = true
 		c.want = min(max(int((remaining+bytesPerMirror-1)/bytesPerMirror), 1), firstCrew)
@@ -515,7 +524,7 @@ func (j *job) last(m *mirror) {
 
 // exhausted is called when no mirror is at work and none is left to try. It finds another way or returns the final error.
 func (j *job) exhausted(ctx context.Context) error {
-	if j.torrent.pending > 0 {
+	if j.torrent.pending > 0 || j.torrent.asking > 0 {
 		return nil // a torrent may name mirrors that work
 	}
 	if j.only != nil {

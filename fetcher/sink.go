@@ -27,7 +27,11 @@ var (
 )
 
 // wrongBytes is the blame of a source whose bytes failed verification.
-type wrongBytes struct{ what string }
+type wrongBytes struct {
+	what  string
+	piece int // the piece that it gave alone; -1: not known, or several gave it
+	hash  [32]byte
+}
 
 func (e *wrongBytes) Error() string { return e.what }
 
@@ -59,6 +63,7 @@ type Sink struct {
 	bad       map[int][]verdict // by piece: copies that failed
 	solo      map[int]bool      // pieces that have to come from one source, so that the next failure names it
 	pending   int               // verifications under way
+	growing   bool              // more mirrors may join soon
 	salvaging bool              // the disk is being looked through: mirrors take little
 	feeds     []*Feed
 	claims    []*Claim
@@ -365,7 +370,7 @@ func (s *Sink) badPiece(p int, hash [32]byte) {
 	}
 	s.bad[p] = append(s.bad[p], v)
 	if single {
-		v.from.ban(&wrongBytes{fmt.Sprintf("sent wrong bytes (piece %d)", p)})
+		v.from.ban(&wrongBytes{fmt.Sprintf("sent wrong bytes (piece %d)", p), p, hash})
 	}
 }
 
@@ -375,7 +380,7 @@ func (s *Sink) blameMixed(p int) {
 	for _, v := range s.bad[p] {
 		for i := range v.own {
 			if v.crc[i] != s.sum[lo+i] {
-				s.feeds[v.own[i]].ban(&wrongBytes{fmt.Sprintf("sent wrong bytes (piece %d)", p)})
+				s.feeds[v.own[i]].ban(&wrongBytes{fmt.Sprintf("sent wrong bytes (piece %d)", p), -1, [32]byte{}})
 			}
 		}
 	}

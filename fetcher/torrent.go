@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,9 @@ import (
 const (
 	torrentsAtOnce = 3
 	torrentsMost   = 5 // hosts asked if some do not answer or disagree
+	opinionsMost   = 6 // pieces fetched to find out whether a mirror or the torrent lies
+	opinionBytes   = 8 << 20
+	opinionTimeout = 3 * time.Second
 	torrentTimeout = 10 * time.Second
 	salvageTime    = time.Second // mirrors wait no longer for what may be on disk
 	torrentMinimum = 1 << 20     // a smaller file says nothing about its repository
@@ -33,6 +37,10 @@ type torrents struct {
 	candidates []*candidate
 	rejected   map[string]bool // by info hash
 	timer      chan struct{}
+
+	opinions chan opinion
+	asking   int // second opinions under way
+	asks     int // in all
 }
 
 type candidate struct {
@@ -54,6 +62,7 @@ var errNoTorrent = errors.New("no torrent there")
 func (j *job) seekTorrent(ctx context.Context) {
 	t := &j.torrent
 	t.answers = make(chan torrentAnswer, torrentsMost+1)
+	t.opinions = make(chan opinion, opinionsMost)
 	switch hint := j.req.Torrent; {
 	case t.sworn != nil:
 		return
@@ -274,11 +283,103 @@ func (j *job) doubt(ctx context.Context) error {
 	if len(agree) == 0 {
 		return nil
 	}
+	return j.sideWith(ctx, agree...)
+}
+
+// sideWith drops the torrent in favour of mirrors that agree with each other.
+func (j *job) sideWith(ctx context.Context, agree ...*Feed) error {
 	j.log.Info("two mirrors agree against the torrent; going on without it", "mirrors", agree[0].name+", "+agree[1].name)
 	slices.SortStableFunc(j.mirrors, func(a, b *mirror) int {
 		return btoi(slices.Contains(agree, b.feed)) - btoi(slices.Contains(agree, a.feed))
 	})
 	return j.rejectTorrent(ctx)
+}
+
+// opinion is what a further host gave for a piece that did not fit the torrent.
+type opinion struct {
+	accused *mirror
+	wrong   *wrongBytes
+	asked   []*mirror // the last one gave this
+	hash    [32]byte
+	ok      bool
+	err     error
+}
+
+// askOpinion is called when a mirror gave a wrong piece. If only one host stands for the torrent, another mirror is asked
+// for the same piece: where that agrees with the accused, the torrent is wrong, not they. Nothing is finished before.
+func (j *job) askOpinion(ctx context.Context, e exit) {
+	var wrong *wrongBytes
+	if errors.As(e.err, &wrong) && wrong.piece >= 0 {
+		j.askFurther(ctx, opinion{accused: e.m, wrong: wrong})
+	}
+}
+
+func (j *job) askFurther(ctx context.Context, o opinion) {
+	t := &j.torrent
+	j.sink.mu.Lock()
+	m := j.sink.manifest
+	j.sink.mu.Unlock()
+	if m == nil || t.sworn != nil || j.expect.digest() || t.asks == opinionsMost || o.wrong.piece >= m.Pieces() || m.PieceSize(o.wrong.piece) > opinionBytes {
+		return
+	}
+	known := []string{o.accused.feed.host}
+	for _, c := range t.candidates {
+		if c.manifest.equal(m) {
+			if len(c.hosts) > 1 {
+				return
+			}
+			known = append(known, c.hosts...)
+		}
+	}
+	for _, a := range o.asked {
+		known = append(known, a.feed.host)
+	}
+	i := slices.IndexFunc(j.mirrors, func(m *mirror) bool {
+		return !slices.Contains(known, m.feed.host) && (m.state != setAside || isWrong(m.last)) && !m.whole
+	})
+	if i < 0 {
+		return
+	}
+	by := j.mirrors[i]
+	o.asked = append(o.asked, by)
+	t.asks++
+	t.asking++
+	j.workers.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, opinionTimeout)
+		defer cancel()
+		off := int64(o.wrong.piece) * m.PieceLength
+		data, err := by.read(ctx, off, off+m.PieceSize(o.wrong.piece))
+		if err == nil {
+			o.hash, o.ok, err = m.SumPiece(shifted{data, off}, o.wrong.piece, make([]byte, 64<<10))
+		}
+		o.err = err
+		j.sink.mu.Lock()
+		j.sink.duplicate += int64(len(data))
+		j.sink.mu.Unlock()
+		t.opinions <- o
+	})
+}
+
+// shifted is data as if it stood at offset from.
+type shifted struct {
+	data []byte
+	from int64
+}
+
+func (s shifted) ReadAt(p []byte, off int64) (int, error) {
+	return bytes.NewReader(s.data).ReadAt(p, off-s.from)
+}
+
+// heard weighs a second opinion.
+func (j *job) heard(ctx context.Context, o opinion) error {
+	j.torrent.asking--
+	switch by := o.asked[len(o.asked)-1]; {
+	case o.err != nil:
+		j.askFurther(ctx, o)
+	case !o.ok && o.hash == o.wrong.hash && j.sink.verifies() && j.torrent.sworn == nil:
+		return j.sideWith(ctx, o.accused.feed, by.feed)
+	}
+	return nil
 }
 
 func btoi(b bool) int {

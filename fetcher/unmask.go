@@ -94,7 +94,7 @@ func (j *job) usable() []*mirror {
 
 // accuse sets m aside for what it sent.
 func (j *job) accuse(m *mirror, what string) {
-	err := &wrongBytes{"sent wrong bytes (" + what + ")"}
+	err := &wrongBytes{what: "sent wrong bytes (" + what + ")", piece: -1}
 	m.last, m.state = err, setAside
 	j.sink.mu.Lock()
 	m.feed.blame = err.Error()
