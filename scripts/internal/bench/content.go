@@ -25,7 +25,7 @@ const fileName = "example-1.0-1-x86_64.pkg.tar.zst"
 type content struct {
 	dir    string
 	size   int64
-	sha256 string
+	sha256 string // hex; "" for zeros
 	maker  string // of the torrent
 }
 
@@ -43,10 +43,10 @@ func (b *bench) content(size int64, zeros bool) (*content, error) {
 		return nil, err
 	}
 	defer f.Close()
-	h := sha256.New()
 	if zeros {
 		err = f.Truncate(size)
 	} else {
+		h := sha256.New()
 		_, err = io.CopyN(io.MultiWriter(f, h), rand.NewChaCha8([32]byte{byte(size)}), size)
 		c.sha256 = fmt.Sprintf("%x", h.Sum(nil))
 	}
@@ -55,6 +55,15 @@ func (b *bench) content(size int64, zeros bool) (*content, error) {
 	}
 	// As mirrors have it after an rsync.
 	return c, os.Chtimes(c.file(), time.Time{}, time.Unix(1700000000, 0))
+}
+
+// contentWithTorrent makes size bytes of random content and their v1 torrent.
+func (b *bench) contentWithTorrent(size int64) (*content, error) {
+	c, err := b.content(size, false)
+	if err != nil {
+		return nil, err
+	}
+	return c, b.addTorrent(c)
 }
 
 func (c *content) remove() { os.RemoveAll(c.dir) }
@@ -153,7 +162,7 @@ func same(a, b string) (bool, error) {
 
 func isEnd(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }
 
-// hashFile is one pass of hashing over a file, as a whole process.
+// hashFile is one pass of hashing over a file, as a whole process. kind is "sha1" or "sha256".
 func hashFile(kind, path string) error {
 	f, err := os.Open(path)
 	if err != nil {

@@ -18,12 +18,10 @@ import (
 )
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == "hash-sha1" || len(os.Args) == 3 && os.Args[1] == "hash-sha256" {
-		if err := hashFile(strings.TrimPrefix(os.Args[1], "hash-"), os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
-		}
-		return
+	run := run
+	// The bench measures itself hashing.
+	if len(os.Args) == 3 && (os.Args[1] == "hash-sha1" || os.Args[1] == "hash-sha256") {
+		run = func() error { return hashFile(strings.TrimPrefix(os.Args[1], "hash-"), os.Args[2]) }
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -20,9 +20,11 @@ import (
 type program string
 
 const (
-	xfer program = "torrent-xfer"
-	curl program = "curl"
-	aria program = "aria2c"
+	xfer       program = "torrent-xfer"
+	curl       program = "curl"
+	aria       program = "aria2c"
+	passSHA1   program = "sha1" // one pass of hashing over the content
+	passSHA256 program = "sha256"
 )
 
 const (
@@ -125,7 +127,7 @@ func (b *bench) measure(j job) (map[program]outcomes, error) {
 		for k := range j.programs {
 			// Nobody is always first.
 			p := j.programs[(i+k)%len(j.programs)]
-			if p != xfer && b.installed[string(p)] == "" {
+			if (p == curl || p == aria) && b.installed[string(p)] == "" {
 				continue
 			}
 			if n := len(all[p]); p != xfer && n > 0 && all[p][n-1].wall > tooSlow {
@@ -162,6 +164,7 @@ func (b *bench) once(j job, p program, number int) (o outcome, err error) {
 		return o, err
 	}
 	defer s.stop()
+	var before traffic
 	if j.remember && p == xfer {
 		if o, err = b.start(j, p, s, dir, home); err != nil || o.failure != "" {
 			return o, err
@@ -169,11 +172,13 @@ func (b *bench) once(j job, p program, number int) (o outcome, err error) {
 		if err := os.Remove(filepath.Join(dir, fileName)); err != nil {
 			return o, err
 		}
+		before = s.traffic(fileName)
 	}
 	if o, err = b.start(j, p, s, dir, home); err != nil {
 		return o, err
 	}
 	o.traffic = s.traffic(fileName)
+	o.traffic.sent -= before.sent
 	if p == xfer && b.keep != "" {
 		report, err := os.ReadFile(filepath.Join(home, "report.json"))
 		if err == nil {
@@ -188,6 +193,9 @@ func (b *bench) once(j job, p program, number int) (o outcome, err error) {
 
 // start runs one program and judges what it left.
 func (b *bench) start(j job, p program, s *servers, dir, home string) (o outcome, err error) {
+	if p == passSHA1 || p == passSHA256 {
+		return b.hash(j.content, p)
+	}
 	dest, report := filepath.Join(dir, fileName), filepath.Join(home, "report.json")
 	urls := s.urls(fileName)
 	path, limit := b.installed[string(p)], hangLimit
@@ -254,4 +262,16 @@ func (b *bench) start(j job, p program, s *servers, dir, home string) (o outcome
 		return o, err
 	}
 	return o, json.Unmarshal(data, &o.report)
+}
+
+// hash measures one pass of hashing over the content, by this program as a process of its own.
+func (b *bench) hash(c *content, kind program) (o outcome, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return o, err
+	}
+	began := time.Now()
+	err = quiet(exec.CommandContext(b.ctx, self, "hash-"+string(kind), c.file()))
+	o.wall = time.Since(began)
+	return o, err
 }
