@@ -377,11 +377,13 @@ func databasesOptional(levels []string) bool {
 var versionWord = regexp.MustCompile(`Pacman v(\d+\.\d+\.\d+)`)
 
 func pacmanVersion(env Env) string {
+	program, err := findProgram(env, "pacman")
+	if err != nil {
+		return ""
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), pacmanConfTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "pacman", "--version")
-	cmd.Env, cmd.WaitDelay = append(env.Environ, "LC_ALL=C"), time.Second
-	out, err := cmd.Output()
+	out, err := runPacman(ctx, env, program, "--version")
 	if err != nil {
 		return ""
 	}

@@ -182,7 +182,7 @@ func (d *download) pacmanManners(req *fetcher.Request) {
 		req.Mirrors = req.Mirrors[:signatureMirrors]
 	}
 	if _, force := d.from.pacmanOptions(); req.Volatile && !force && database.MatchString(name) {
-		req.Cached = oldDatabase(req.Dest)
+		req.Cached = oldDatabase(req.Dest, name)
 	}
 }
 

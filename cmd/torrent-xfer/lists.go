@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,7 +79,11 @@ func namedLists(env Env, files []string, u *url.URL) (mirrors []*url.URL, reposi
 			warnings = append(warnings, "mirror list is left out: "+err.Error())
 			continue
 		}
-		warnings = append(warnings, l.Warnings...)
+		if n := len(l.Warnings); n > 1 {
+			warnings = append(warnings, fmt.Sprintf("%s (and %d more)", l.Warnings[0], n-1))
+		} else {
+			warnings = append(warnings, l.Warnings...)
+		}
 		lists = append(lists, l)
 	}
 	mirrors, repository = mirrorlist.Merge(lists...).Alternates(u)
@@ -142,15 +148,7 @@ func pacmanLists(env Env, conf string, u *url.URL) (mirrors []*url.URL, reposito
 			break
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), pacmanConfTime)
-	defer cancel()
-	asked, err := mirrorlist.FromPacmanConf(func(args ...string) ([]byte, error) {
-		if len(args) == 1 && args[0] == "--repo-list" {
-			return []byte(name + "\n"), nil // the others would cost two processes each
-		}
-		return pacmanConf(ctx, env, conf, args...)
-	})
-	if err == nil {
+	if asked, err := askPacmanConf(env, conf, name); err == nil {
 		if m, r := asked.Alternates(u); r != "" {
 			return m, r, nil
 		}
@@ -158,12 +156,49 @@ func pacmanLists(env Env, conf string, u *url.URL) (mirrors []*url.URL, reposito
 	return mirrors, repository, nil
 }
 
-// pacmanConf runs pacman-conf(8).
-func pacmanConf(ctx context.Context, env Env, conf string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "pacman-conf", append([]string{"--config", conf}, args...)...)
-	cmd.Env, cmd.Dir, cmd.WaitDelay = append(env.Environ, "LC_ALL=C"), env.Dir, time.Second
-	if _, err := os.Stat(env.Dir); err != nil {
-		cmd.Dir = "/"
+// askPacmanConf asks for one repository: the others would cost two processes each. Both questions are asked at once.
+func askPacmanConf(env Env, conf, repository string) (*mirrorlist.List, error) {
+	program, err := findProgram(env, "pacman-conf")
+	if err != nil {
+		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), pacmanConfTime)
+	defer cancel()
+	type answer struct {
+		out []byte
+		err error
+	}
+	answers := map[string]chan answer{"Server": make(chan answer, 1), "CacheServer": make(chan answer, 1)}
+	for what, ch := range answers {
+		go func() {
+			out, err := runPacman(ctx, env, program, "--config", conf, "-r", repository, what)
+			ch <- answer{out, err}
+		}()
+	}
+	return mirrorlist.FromPacmanConf(func(args ...string) ([]byte, error) {
+		if args[0] == "--repo-list" {
+			return []byte(repository + "\n"), nil
+		}
+		a := <-answers[args[len(args)-1]]
+		return a.out, a.err
+	})
+}
+
+// runPacman runs pacman or a program of its kin, and returns its standard output.
+func runPacman(ctx context.Context, env Env, program string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env, cmd.Dir, cmd.WaitDelay = append(slices.Clone(env.Environ), "LC_ALL=C"), "/", time.Second
 	return cmd.Output()
+}
+
+// findProgram looks a program up in PATH. Names that are not absolute there are left out: the directory that we run in
+// may be anybody's.
+func findProgram(env Env, name string) (string, error) {
+	for _, dir := range filepath.SplitList(env.get("PATH")) {
+		file := filepath.Join(dir, name)
+		if info, err := os.Stat(file); filepath.IsAbs(dir) && err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return file, nil
+		}
+	}
+	return "", &exec.Error{Name: name, Err: exec.ErrNotFound}
 }

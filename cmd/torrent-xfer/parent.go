@@ -95,10 +95,14 @@ var longWithValue = map[string]bool{"arch": true, "assume-installed": true, "cac
 var downloadDir = regexp.MustCompile(`^download-[A-Za-z0-9]{6}$`)
 
 // oldDatabase is where the version of a database lies that pacman has: where dest is going to be renamed to, or one
-// directory above if dest is in pacman 7's own directory for downloads.
-func oldDatabase(dest string) string {
-	dir, name := filepath.Split(strings.TrimSuffix(dest, ".part"))
-	if downloadDir.MatchString(filepath.Base(dir)) {
+// directory above if dest is in pacman 7's own directory for downloads. "": dest is not as pacman names it, and what lies
+// beside it may be anything.
+func oldDatabase(dest, name string) string {
+	dir, base := filepath.Split(dest)
+	switch {
+	case base != name+".part":
+		return ""
+	case downloadDir.MatchString(filepath.Base(dir)):
 		return filepath.Join(filepath.Dir(filepath.Clean(dir)), name)
 	}
 	return filepath.Join(dir, name)

@@ -42,10 +42,13 @@ func TestOldDatabase(t *testing.T) {
 	for dest, want := range map[string]string{
 		"/var/lib/pacman/sync/core.db.part":                 "/var/lib/pacman/sync/core.db",
 		"/var/lib/pacman/sync/download-aB3xYz/core.db.part": "/var/lib/pacman/sync/core.db",
-		"/tmp/download-longer-name/core.db":                 "/tmp/download-longer-name/core.db",
+		"/tmp/download-longer-name/core.db.part":            "/tmp/download-longer-name/core.db",
 		"core.db.part":                                      "core.db",
+		"/tmp/core.db":                                      "",
+		"/tmp/extra.db.part":                                "",
+		"/tmp/out":                                          "",
 	} {
-		if got := oldDatabase(dest); got != want {
+		if got := oldDatabase(dest, "core.db"); got != want {
 			t.Errorf("%s: %s", dest, got)
 		}
 	}
