@@ -31,20 +31,18 @@ var (
 type client struct {
 	http   *http.Client
 	free   *http.Transport
-	narrow *http.Transport
+	narrow *http.Transport // dials by itself, public addresses only
 	agent  string
 	login  func(*url.URL) (user, password string, ok bool)
 
 	origin  string // host name of the file's URL
 	trusted map[string]bool
 
-	public  func() bool // whether origin is on a public address
-	mu      sync.Mutex
-	proxies map[string]bool // host:port
+	public func() bool // whether origin is on a public address
 }
 
 func newClient(f *Fetcher, req Request) *client {
-	c := &client{agent: f.UserAgent, login: f.Credentials, origin: req.URL.Hostname(), trusted: map[string]bool{}, proxies: map[string]bool{}}
+	c := &client{agent: f.UserAgent, login: f.Credentials, origin: req.URL.Hostname(), trusted: map[string]bool{}}
 	if c.agent == "" {
 		c.agent = "torrent-xfer"
 	}
@@ -80,44 +78,11 @@ func (c *client) transport(base *http.Transport, connect time.Duration, narrow b
 		t = base.Clone()
 	}
 	dialer := &net.Dialer{Timeout: connect}
-	checked := &net.Dialer{Timeout: connect, Control: func(_, address string, _ syscall.RawConn) error {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return err
-		}
-		ip, err := netip.ParseAddr(host)
-		if err != nil {
-			return err
-		}
-		if !publicAddr(ip.WithZone("")) && c.public() {
-			return errReach
-		}
-		return nil
-	}}
-	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c.mu.Lock()
-		proxy := c.proxies[addr]
-		c.mu.Unlock()
-		if narrow && !proxy {
-			return checked.DialContext(ctx, network, addr)
-		}
-		return dialer.DialContext(ctx, network, addr)
+	if narrow {
+		t.Proxy = nil
+		dialer.Control = c.checkAddress
 	}
-	if via := t.Proxy; via != nil {
-		t.Proxy = func(r *http.Request) (*url.URL, error) {
-			u, err := via(r)
-			if u == nil || err != nil {
-				return u, err
-			}
-			if narrow && !publicHost(r.URL.Hostname()) && c.public() {
-				return nil, errReach
-			}
-			c.mu.Lock()
-			c.proxies[net.JoinHostPort(u.Hostname(), port(u))] = true
-			c.mu.Unlock()
-			return u, nil
-		}
-	}
+	t.DialContext, t.Dial, t.DialTLSContext, t.DialTLS = dialer.DialContext, nil, nil, nil
 	t.TLSHandshakeTimeout = connect
 	t.ForceAttemptHTTP2 = true
 	t.DisableCompression = true
@@ -126,10 +91,34 @@ func (c *client) transport(base *http.Transport, connect time.Duration, narrow b
 	return t
 }
 
-// RoundTrip implements http.RoundTripper.
+// checkAddress is a net.Dialer's Control: it sees the address that a name resolved to.
+func (c *client) checkAddress(_, address string, _ syscall.RawConn) error {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	if !publicAddr(to.Addr().WithZone("")) && c.public() {
+		return errReach
+	}
+	return nil
+}
+
+// RoundTrip implements http.RoundTripper. What a proxy would dial is judged by its text, since the proxy resolves names.
 func (c *client) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c.trusted[hostKey(r.URL)] {
 		return c.free.RoundTrip(r)
+	}
+	if via := c.free.Proxy; via != nil {
+		proxy, err := via(r)
+		if err != nil {
+			return nil, err
+		}
+		if proxy != nil && !publicHost(r.URL.Hostname()) && c.public() {
+			return nil, errReach
+		}
+		if proxy != nil {
+			return c.free.RoundTrip(r)
+		}
 	}
 	return c.narrow.RoundTrip(r)
 }
@@ -183,7 +172,7 @@ func (c *client) get(ctx context.Context, u *url.URL, set func(http.Header)) (*h
 	if u.User != nil {
 		password, _ := u.User.Password()
 		r.SetBasicAuth(u.User.Username(), password)
-	} else if c.login != nil {
+	} else if c.login != nil && c.trusted[hostKey(u)] { // a netrc knows hosts, not ports: a torrent could name another
 		if user, password, ok := c.login(u); ok {
 			r.SetBasicAuth(user, password)
 		}

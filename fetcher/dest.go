@@ -88,10 +88,8 @@ func openDest(ctx context.Context, path, partial string) (d *destination, done b
 				return d, true, nil
 			}
 		}
-		mine, err1 := f.Stat()
-		there, err2 := os.Lstat(partial)
-		if err1 == nil && err2 == nil && os.SameFile(mine, there) {
-			d.file = f
+		d.file = f
+		if d.inPlace() {
 			return d, false, nil
 		}
 		f.Close() // renamed or removed while we waited
@@ -99,22 +97,25 @@ func openDest(ctx context.Context, path, partial string) (d *destination, done b
 }
 
 // openOwn opens path, which must be a regular file of our own with one name. Anything else under that name is removed.
+// A file created here is our own, whomever a network file system says it belongs to.
 func openOwn(path string) (*os.File, error) {
 	for range 3 {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o666)
-		if err == nil {
-			if ours(f) {
-				return f, nil
-			}
+		f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		switch {
+		case err == nil && ours(f):
+			return f, nil
+		case err == nil:
 			f.Close()
-		} else if !errors.Is(err, unix.ELOOP) && !errors.Is(err, unix.ENXIO) && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EISDIR) {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO), errors.Is(err, fs.ErrPermission):
+		default:
 			return nil, err
 		}
 		if rm := unix.Unlink(path); rm != nil && !errors.Is(rm, unix.ENOENT) {
-			if err == nil {
-				err = &fs.PathError{Op: "unlink", Path: path, Err: rm}
-			}
-			return nil, err
+			return nil, &fs.PathError{Op: "unlink", Path: path, Err: rm}
+		}
+		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+		if !errors.Is(err, fs.ErrExist) {
+			return f, err
 		}
 	}
 	return nil, fmt.Errorf("%s keeps changing", path)
@@ -122,17 +123,18 @@ func openOwn(path string) (*os.File, error) {
 
 func ours(f *os.File) bool {
 	var st unix.Stat_t
-	return unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1 && int(st.Uid) == os.Geteuid()
+	return unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&(unix.S_IFMT|unix.S_ISUID|unix.S_ISGID) == unix.S_IFREG && st.Nlink == 1 &&
+		int(st.Uid) == os.Geteuid()
 }
 
 func lock(ctx context.Context, f *os.File) (waited bool, err error) {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil || errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.ENOTSUP) {
-			return waited, nil // a file system without locks: two processes do the work twice, each on its own
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return waited, fmt.Errorf("%w: %w", ErrWrite, err)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return waited, nil // err: a file system without locks, where two processes do the work twice
 		}
 		waited = true
 		select {
@@ -168,6 +170,9 @@ func (d *destination) commit(size int64) error {
 	if _, err := checkDest(d.path); err != nil {
 		return err
 	}
+	if !d.inPlace() { // removed by hand, or another user's process took it for a stranger's
+		return fmt.Errorf("%w: %s was removed or replaced meanwhile", ErrWrite, d.partial)
+	}
 	if err := os.Rename(d.partial, d.path); err != nil {
 		return fmt.Errorf("%w: %w", ErrWrite, err)
 	}
@@ -175,7 +180,18 @@ func (d *destination) commit(size int64) error {
 }
 
 // abandon removes a partial file that is of no use to a later run.
-func (d *destination) abandon() { os.Remove(d.partial) }
+func (d *destination) abandon() {
+	if d.inPlace() {
+		os.Remove(d.partial)
+	}
+}
+
+// inPlace reports whether the partial file still bears its name.
+func (d *destination) inPlace() bool {
+	mine, err1 := d.file.Stat()
+	there, err2 := os.Lstat(d.partial)
+	return err1 == nil && err2 == nil && os.SameFile(mine, there)
+}
 
 // sweep removes partial files of our own in dir that nobody has touched for seven days.
 func sweep(dir string, now time.Time) {
@@ -187,6 +203,9 @@ func sweep(dir string, now time.Time) {
 	names, _ := f.Readdirnames(-1)
 	for _, name := range names {
 		stem := strings.TrimSuffix(name, journalSuffix)
+		if i := strings.LastIndexByte(stem, '.'); i > 0 && strings.Trim(stem[i:], ".0123456789") == "" {
+			stem = stem[:i] // of a volatile file
+		}
 		if !strings.HasPrefix(stem, ".") || !strings.HasSuffix(stem, partialSuffix) {
 			continue
 		}
