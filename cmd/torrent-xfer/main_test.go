@@ -57,6 +57,9 @@ func fakePacmanConf() {
 	fmt.Println(strings.ReplaceAll(servers, " ", "\n"))
 }
 
+// noRaceSleep spares the second that each process of the race detector sleeps at its end.
+const noRaceSleep = "atexit_sleep_ms=0"
+
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -64,7 +67,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "home/.cache"))
-			env.Setenv("NO_PROXY", "")
+			env.Setenv("GORACE", noRaceSleep)
 			mirrors := &mirrorSet{servers: map[string]*mirrortest.Server{}}
 			env.Values[mirrorKey{}] = mirrors
 			env.Defer(mirrors.close)

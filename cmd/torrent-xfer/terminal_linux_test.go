@@ -90,7 +90,7 @@ func program(t *testing.T, name string, args ...string) *exec.Cmd {
 		}
 	}
 	cmd := exec.Command(filepath.Join(dir, name), args...)
-	cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "HOME=" + dir, "XDG_CACHE_HOME=" + dir, "TERM=xterm", "NO_COLOR=1"}
+	cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "HOME=" + dir, "XDG_CACHE_HOME=" + dir, "TERM=xterm", "NO_COLOR=1", "GORACE=" + noRaceSleep}
 	cmd.Dir = dir
 	return cmd
 }
