@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net"
@@ -68,7 +69,7 @@ func confinedMain() int {
 		// Go listens with MPTCP where it can, which Landlock does not know.
 		var config net.ListenConfig
 		config.SetMultipathTCP(false)
-		l, err := config.Listen(nil, "tcp", "127.0.0.1:0")
+		l, err := config.Listen(context.Background(), "tcp", "127.0.0.1:0")
 		refused("listen", err)
 		if err == nil {
 			l.Close()
