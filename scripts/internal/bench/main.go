@@ -38,6 +38,7 @@ type bench struct {
 	installed map[string]string // paths of curl, aria2c, nginx, mktorrent
 	memory    string            // directory of ours on a tmpfs, or on disk if there is none
 	disk      string            // directory of ours on disk
+	alone     bool              // others run only where they are the measure
 	keep      string            // directory for the reports; "": they are not kept
 	table     *table
 	wrong     []string // what torrent-xfer must never do
@@ -49,6 +50,7 @@ func run() error {
 	runs := flag.Int("n", 3, "runs of which the median is taken; short rows take more")
 	keep := flag.String("keep", "", "keep the reports of torrent-xfer in this directory")
 	tmpfs := flag.String("tmpfs", "/dev/shm", "where files and mirrors' content lie unless a row says otherwise")
+	alone := flag.Bool("alone", false, "run curl only where it is the measure, and aria2c not at all")
 	list := flag.Bool("list", false, "list the rows and exit")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "Usage: scripts/bench [flags] [row ...]")
@@ -66,7 +68,7 @@ func run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	b := &bench{ctx: ctx, runs: max(*runs, 1), xfer: *xfer, mirrors: *mirrors, keep: *keep, installed: map[string]string{}}
+	b := &bench{ctx: ctx, runs: max(*runs, 1), alone: *alone, xfer: *xfer, mirrors: *mirrors, keep: *keep, installed: map[string]string{}}
 	var missing []string
 	for _, p := range []string{"curl", "aria2c", "nginx", "mktorrent"} {
 		if path, err := exec.LookPath(p); err == nil {

@@ -45,6 +45,7 @@ type job struct {
 	runs     int  // 0: as many as usual
 	programs []program
 	remember bool // hosts are remembered from a run before
+	needCurl bool // the figure is one against curl
 }
 
 // outcome is one run of one program.
@@ -127,7 +128,7 @@ func (b *bench) measure(j job) (map[program]outcomes, error) {
 		for k := range j.programs {
 			// Nobody is always first.
 			p := j.programs[(i+k)%len(j.programs)]
-			if (p == curl || p == aria) && b.installed[string(p)] == "" {
+			if b.leavesOut(j, p) {
 				continue
 			}
 			if n := len(all[p]); p != xfer && n > 0 && all[p][n-1].wall > tooSlow {
@@ -141,6 +142,16 @@ func (b *bench) measure(j job) (map[program]outcomes, error) {
 		}
 	}
 	return all, nil
+}
+
+func (b *bench) leavesOut(j job, p program) bool {
+	switch p {
+	case curl:
+		return b.installed[string(p)] == "" || b.alone && !j.needCurl
+	case aria:
+		return b.installed[string(p)] == "" || b.alone
+	}
+	return false
 }
 
 // once runs one program once, in new directories.
