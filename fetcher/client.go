@@ -17,6 +17,7 @@ import (
 const (
 	maxRedirects   = 10
 	maxHeaderBytes = 64 << 10
+	maxReason      = 300 // bytes
 )
 
 var (
@@ -225,24 +226,23 @@ func reason(err error) string {
 	if errors.As(err, &ue) {
 		err = ue.Err
 	}
+	text := err.Error()
 	var dns *net.DNSError
-	if errors.As(err, &dns) {
-		return clean(fmt.Sprintf("cannot resolve %s: %s", dns.Name, dns.Err))
-	}
 	var op *net.OpError
-	if errors.As(err, &op) && op.Err != nil {
-		var sys syscall.Errno
-		if errors.As(op.Err, &sys) {
-			return sys.Error()
-		}
-		if op.Timeout() {
-			return "connection timed out"
-		}
-		return clean(op.Err.Error())
+	var sys syscall.Errno
+	switch {
+	case errors.As(err, &dns):
+		text = fmt.Sprintf("cannot resolve %s: %s", dns.Name, dns.Err)
+	case !errors.As(err, &op) || op.Err == nil:
+	case errors.As(op.Err, &sys):
+		text = sys.Error()
+	case op.Timeout():
+		text = "connection timed out"
+	default:
+		text = op.Err.Error()
 	}
-	text := clean(err.Error())
-	if len(text) > 300 {
-		text = text[:300]
+	if len(text) > maxReason {
+		text = text[:maxReason] + "..."
 	}
-	return text
+	return clean(text)
 }
