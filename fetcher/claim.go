@@ -13,6 +13,7 @@ import (
 const (
 	probeBytes   = 256 << 10              // first range of a source of unknown speed
 	rangeSeconds = 0.4                    // shortest range, in time, while much is left
+	stepSeconds  = 0.25                   // an open body is claimed in such steps, since more of it costs no request
 	rangeLongest = 10                     // longest range, in seconds
 	usualDelay   = 200 * time.Millisecond // first byte of a source nobody knows
 	quietAfter   = 300 * time.Millisecond // silence after which a speed is no longer believed
@@ -38,7 +39,8 @@ type Feed struct {
 	acc     int64
 	accFrom time.Time
 	last    time.Time
-	latency time.Duration // of the latest request; 0: none yet
+	trip    time.Duration // round trip, as the latest request showed; 0: none yet
+	warm    bool          // a connection is open
 
 	bytes     int64
 	requests  int
@@ -96,26 +98,29 @@ func (f *Feed) speed(now time.Time) float64 {
 	return v
 }
 
-// delay is the expected time from a request to its first byte.
+// delay is the expected time from a request to its first byte: a round trip, two if a connection has to be made.
 func (f *Feed) delay() time.Duration {
-	switch {
-	case f.latency > 0:
-		return f.latency
-	case f.usual > 0:
-		return f.usual
-	}
-	var sum time.Duration
-	n := 0
-	for _, g := range f.s.feeds {
-		if g.latency > 0 {
-			sum += g.latency
-			n++
+	if f.trip == 0 {
+		if f.usual > 0 {
+			return f.usual
 		}
+		var sum time.Duration
+		n := 0
+		for _, g := range f.s.feeds {
+			if g.trip > 0 {
+				sum += 2 * g.trip
+				n++
+			}
+		}
+		if n == 0 {
+			return usualDelay
+		}
+		return sum / time.Duration(n)
 	}
-	if n == 0 {
-		return usualDelay
+	if f.warm {
+		return f.trip
 	}
-	return sum / time.Duration(n)
+	return 2 * f.trip
 }
 
 func (f *Feed) note(now time.Time, n int, first bool) {
@@ -522,12 +527,15 @@ func (s *Sink) ration(f *Feed, now time.Time) int64 {
 		return probeBytes
 	}
 	remaining, mean, total, n := s.outlook(now)
-	if n <= 1 {
+	if n <= 1 && !s.growing {
 		return s.size
 	}
 	v := f.speed(now)
 	if f.rate == 0 {
 		v /= 2 // other days, other speeds
+	}
+	if v <= 0 && mean == 0 && !s.growing {
+		return int64(remaining) / int64(n) // nobody is known, nobody else is coming: even shares
 	}
 	if v <= 0 {
 		probe := max(probeBytes, 2*mean*f.delay().Seconds())
@@ -537,8 +545,11 @@ func (s *Sink) ration(f *Feed, now time.Time) int64 {
 	sec := min(left, rangeLongest)
 	if s.growing && left > 2*rangeSeconds {
 		sec = min(max(left/4, rangeSeconds), rangeLongest) // others are about to join
-	} else if late := f.delay().Seconds(); late > left/2 && s.othersBusy(f, now) {
-		if sec = left - late; sec <= 0 {
+	} else if late := f.delay().Seconds(); s.othersBusy(f, now) {
+		if sec = min(sec, left-late/4); late > left/2 {
+			sec = left - late
+		}
+		if sec*v < BlockSize/2 {
 			return 0
 		}
 	}
@@ -574,17 +585,17 @@ func (s *Sink) assign(f *Feed, now time.Time) *Claim {
 	if want == 0 {
 		return nil
 	}
+	if slack := blocks(want) / 8; hi-lo <= blocks(want)+slack {
+		want = int64(hi-lo) * BlockSize // no crumbs: each would cost somebody a request
+	}
 	from := max(lo, hi-blocks(want))
 	if s.manifest != nil {
-		if step := int(s.manifest.PieceLength / BlockSize); step > 1 {
-			if down := from / step * step; down >= lo && hi-down <= 2*blocks(want) {
-				from = down
-			} else if up := (from + step - 1) / step * step; up < hi && up-from < blocks(want)/2 {
-				from = up
-			}
-			if p := from / step; s.solo[p] {
-				from = max(lo, p*step)
-			}
+		step := int(s.manifest.PieceLength / BlockSize)
+		if near := (from + step/2) / step * step; hi-from >= 20*step && near > lo && near < hi {
+			from = near
+		}
+		if s.solo[from/step] {
+			from = max(lo, from/step*step)
 		}
 	}
 	return s.claimRange(f, int64(from)*BlockSize, min(int64(hi)*BlockSize, s.size), now)
@@ -620,11 +631,12 @@ func (c *Claim) eta(now time.Time, mean float64) float64 {
 
 // relieve takes over part of a slower claim, or all of it, if that ends the download sooner.
 func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
-	_, mean, _, _ := s.outlook(now)
+	remaining, mean, total, _ := s.outlook(now)
 	v := f.speed(now)
 	if v <= 0 {
 		v = max(mean/2, 10<<10)
 	}
+	left := remaining / max(total, 1)
 	wait := f.delay().Seconds()
 	var victim *Claim
 	var split int64
@@ -641,7 +653,7 @@ func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
 		u := float64(c.end-c.pos) / max(t, 1e-6)
 		keep := int64(u * (wait*v + float64(c.end-c.pos)) / (u + v))
 		at := (c.pos + keep + BlockSize/2) / BlockSize * BlockSize
-		if at >= c.end || at <= c.pos || (s.manifest != nil && s.solo[int(at/s.manifest.PieceLength)]) {
+		if at >= c.end || at <= c.pos || c.end-c.block() <= BlockSize || (s.manifest != nil && s.solo[int(at/s.manifest.PieceLength)]) {
 			at = low
 		}
 		at = max(at, low)
@@ -649,6 +661,9 @@ func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
 			continue
 		}
 		ends := max(wait+float64(c.end-at)/v, float64(at-c.pos)/u)
+		if v < mean && ends > 1.5*left+0.02 && s.othersBusy(f, now) {
+			continue // a quicker one is going to come by sooner
+		}
 		if g := t - ends; g > gain && g > 0.01+t*0.1 {
 			victim, split, gain = c, at, g
 		}
@@ -682,7 +697,9 @@ func (s *Sink) soften(c *Claim) {
 	}
 	c.end = from
 	b := blocks(from)
-	limit := min(len(s.have), b+max(blocks(s.ration(c.feed, time.Now())), 1))
+	now := time.Now()
+	want := min(s.ration(c.feed, now), max(int64(c.feed.speed(now)*stepSeconds), probeBytes))
+	limit := min(len(s.have), b+max(blocks(want), 1))
 	for b < limit && !s.have[b] && !s.taken(b) {
 		b++
 	}

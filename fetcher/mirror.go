@@ -188,6 +188,7 @@ func (m *mirror) fetch(ctx context.Context, c *Claim) error {
 			}
 		}
 		if err == io.EOF {
+			m.feed.setWarm()
 			return c.End()
 		}
 		if err != nil {
@@ -206,10 +207,20 @@ func (c *Claim) got() int64 {
 func (f *Feed) arrived(c *Claim) {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
-	f.latency = time.Since(c.asked)
+	took := time.Since(c.asked)
 	if f.firstByte == 0 {
-		f.firstByte = f.latency
+		f.firstByte = took
 	}
+	if f.trip = took; !f.warm {
+		f.trip = took / 2
+	}
+	f.warm = false // until this body has been read to its end
+}
+
+func (f *Feed) setWarm() {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	f.warm = true
 }
 
 // examine checks the head of an answer against what was asked. size is that of the whole file (-1: not told); the body

@@ -3,6 +3,7 @@ package fetcher
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -755,51 +757,76 @@ func TestNoPasswordsInReports(t *testing.T) {
 	}
 }
 
-// names lets host names resolve to these addresses, and all others to nothing, by a name server of its own. Tests that use
-// it do not run beside others.
-func names(t *testing.T, hosts map[string]string) {
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		buf := make([]byte, 512)
-		for {
-			n, from, err := pc.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			var m dnsmessage.Message
-			if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
-				continue
-			}
-			q := m.Questions[0]
-			m.Response, m.Additionals, m.RCode = true, nil, dnsmessage.RCodeNameError
-			if text, ok := hosts[strings.ToLower(strings.TrimSuffix(q.Name.String(), "."))]; ok {
-				m.RCode = dnsmessage.RCodeSuccess
-				ip, head := net.ParseIP(text), dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class}
-				switch v4 := ip.To4(); {
-				case v4 != nil && q.Type == dnsmessage.TypeA:
-					m.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AResource{A: [4]byte(v4)}}}
-				case v4 == nil && q.Type == dnsmessage.TypeAAAA:
-					m.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AAAAResource{AAAA: [16]byte(ip)}}}
-				}
-			}
-			if out, err := m.Pack(); err == nil {
-				pc.WriteTo(out, from)
-			}
-		}
-	})
-	old := net.DefaultResolver
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", pc.LocalAddr().String())
+// nameServer answers for all tests of this package, so that none asks a real one. It knows no names but those it is told.
+type nameServer struct {
+	mu    sync.Mutex
+	hosts map[string]netip.Addr
+}
+
+// Set before anything runs, since dialling goes on for a while after a fetch has ended.
+var testNames = func() *nameServer {
+	n := &nameServer{hosts: map[string]netip.Addr{}}
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go n.serve(ours)
+		return theirs, nil
 	}}
-	t.Cleanup(func() {
-		net.DefaultResolver = old
-		pc.Close()
-		serving.Wait()
-	})
+	return n
+}()
+
+// names lets host names resolve to these addresses.
+func names(hosts map[string]string) {
+	testNames.mu.Lock()
+	defer testNames.mu.Unlock()
+	for name, ip := range hosts {
+		testNames.hosts[name] = netip.MustParseAddr(ip)
+	}
+}
+
+func (n *nameServer) serve(c net.Conn) {
+	defer c.Close()
+	for {
+		var length uint16 // RFC 1035 section 4.2.2
+		if binary.Read(c, binary.BigEndian, &length) != nil {
+			return
+		}
+		query := make([]byte, length)
+		if _, err := io.ReadFull(c, query); err != nil {
+			return
+		}
+		var m dnsmessage.Message
+		if m.Unpack(query) != nil || len(m.Questions) != 1 {
+			return
+		}
+		n.answer(&m)
+		out, err := m.AppendPack([]byte{0, 0})
+		if err != nil {
+			return
+		}
+		binary.BigEndian.PutUint16(out, uint16(len(out)-2))
+		if _, err := c.Write(out); err != nil {
+			return
+		}
+	}
+}
+
+func (n *nameServer) answer(m *dnsmessage.Message) {
+	q := m.Questions[0]
+	n.mu.Lock()
+	ip, ok := n.hosts[strings.ToLower(strings.TrimSuffix(q.Name.String(), "."))]
+	n.mu.Unlock()
+	m.Response, m.Additionals, m.RCode = true, nil, dnsmessage.RCodeNameError
+	if !ok {
+		return
+	}
+	m.RCode = dnsmessage.RCodeSuccess
+	head := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class}
+	switch {
+	case ip.Is4() && q.Type == dnsmessage.TypeA:
+		m.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AResource{A: ip.As4()}}}
+	case ip.Is6() && q.Type == dnsmessage.TypeAAAA:
+		m.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AAAAResource{AAAA: ip.As16()}}}
+	}
 }
 
 func hasIPv6() bool {
@@ -850,7 +877,7 @@ func portOf(s *mirrortest.Server) string { return mustURL(s.URL("/")).Port() }
 // What a torrent or a redirect names may not be at a private address if the file is on a public one. The address that is
 // dialled counts.
 func TestReach(t *testing.T) {
-	names(t, map[string]string{"loop.test": "127.0.0.1", "loop6.test": "::1", "ten.test": "10.1.2.3", "meta.test": "169.254.169.254", "mapped.test": "::ffff:127.0.0.1"})
+	names(map[string]string{"loop.test": "127.0.0.1", "loop6.test": "::1", "ten.test": "10.1.2.3", "meta.test": "169.254.169.254", "mapped.test": "::ffff:127.0.0.1"})
 	v4 := victim(t, "127.0.0.1:0")
 	victims := []*mirrortest.Server{v4}
 	p := portOf(v4)
@@ -913,7 +940,7 @@ func TestReachWithADialerOfTheCaller(t *testing.T) {
 }
 
 func TestReachAfterRedirects(t *testing.T) {
-	names(t, map[string]string{"loop.test": "127.0.0.1"})
+	names(map[string]string{"loop.test": "127.0.0.1"})
 	v := victim(t, "127.0.0.1:0")
 	for _, host := range []string{"127.0.0.1", "localhost", "loop.test", "[::ffff:127.0.0.1]"} {
 		var count atomic.Int64
@@ -936,7 +963,7 @@ func TestReachAfterRedirects(t *testing.T) {
 // A proxy resolves names by itself, so what it is asked for is judged by its text. The proxy is the user's own, for asking
 // it to fetch; nobody may name it as a mirror.
 func TestReachThroughAProxy(t *testing.T) {
-	names(t, map[string]string{"proxy.test": "127.0.0.1", "rebind.test": "127.0.0.1"})
+	names(map[string]string{"proxy.test": "127.0.0.1", "rebind.test": "127.0.0.1"})
 	p := startProxy(t)
 	via := p.url
 	via.Host = "proxy.test:" + via.Port()
@@ -1018,7 +1045,7 @@ func TestReachEndToEnd(t *testing.T) {
 	if !inNetwork(t, publicIP, "10.9.9.9", "169.254.7.7", "192.168.9.9") {
 		return
 	}
-	names(t, map[string]string{"public.test": publicIP, "loop.test": "127.0.0.1", "ten.test": "10.9.9.9"})
+	names(map[string]string{"public.test": publicIP, "loop.test": "127.0.0.1", "ten.test": "10.9.9.9"})
 	inside := []string{"127.0.0.1", "10.9.9.9", "169.254.7.7", "192.168.9.9"}
 	for _, origin := range []string{publicIP, "public.test", "127.0.0.1"} {
 		w := newWorld(t, 6<<20)
@@ -1172,7 +1199,7 @@ func (v *witness) port() string { return mustURL(v.URL).Port() }
 
 // Credentials go to the server they are for, and nowhere a redirect points.
 func TestCredentialsStayAtHome(t *testing.T) {
-	names(t, map[string]string{"host.test": "127.0.0.1", "sub.host.test": "127.0.0.1", "other.test": "127.0.0.1"})
+	names(map[string]string{"host.test": "127.0.0.1", "sub.host.test": "127.0.0.1", "other.test": "127.0.0.1"})
 	data := []byte("content")
 	serve := func(w http.ResponseWriter, r *http.Request) { w.Write(data) }
 	other := startWitness(t, serve)

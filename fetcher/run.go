@@ -17,7 +17,8 @@ const (
 	bytesPerMirror = 1 << 20                // below this much work a further mirror is not worth its request
 	firstCrew      = 4                      // until speeds are known
 	shortWork      = 500 * time.Millisecond // no more mirrors for what ends sooner
-	settle         = 100 * time.Millisecond // after which newcomers are judged, besides two round trips
+	farOff         = 20 * time.Second       // an end so far away is no matter of start-up
+	settle         = 100 * time.Millisecond // after which newcomers are judged, besides two first-byte times
 	holdGrowth     = 3 * time.Second        // after newcomers added nothing
 	lateUnknown    = 400 * time.Millisecond // first byte of a plain download from a host nobody knows
 	latePlain      = 3                      // plain requests racing at most
@@ -321,16 +322,22 @@ func (j *job) crewSize(now time.Time) int {
 	if c.want >= limit || n < min(c.want, limit) || now.Before(c.hold) || total <= 0 {
 		return min(c.want, limit)
 	}
-	wait := settle
+	wait := time.Duration(0)
 	for _, f := range s.feeds {
 		if f.active {
-			wait = max(wait, settle+2*f.delay())
+			wait = max(wait, 2*f.delay())
 		}
+	}
+	left := time.Duration(remaining / total * float64(time.Second))
+	switch {
+	case c.before > 0:
+		wait += settle // newcomers have to show what they add
+	case left > farOff:
+		wait /= 4
 	}
 	if now.Sub(c.grown) < min(wait, time.Second) {
 		return c.want
 	}
-	left := time.Duration(remaining / total * float64(time.Second))
 	if left < shortWork || j.limit != nil && total > 0.9*float64(j.limit.Limit()) {
 		return c.want
 	}

@@ -162,7 +162,7 @@ func (s *Sink) share(m *Manifest) {
 		s.pieces = make([]pieceState, m.Pieces())
 		s.good = 0
 	}
-	s.many = true
+	s.many, s.growing = true, true
 	if c := s.lead; c != nil {
 		s.lead = nil
 		s.soften(c)
