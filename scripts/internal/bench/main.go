@@ -6,8 +6,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -84,8 +86,13 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(b.disk)
-	if b.memory, err = os.MkdirTemp(*tmpfs, "bench-"); err != nil {
-		fmt.Printf("No %s: everything lies on disk.\n", *tmpfs)
+	if free(*tmpfs) < 3*giga/2 {
+		err = errors.New("too small")
+	} else {
+		b.memory, err = os.MkdirTemp(*tmpfs, "bench-")
+	}
+	if err != nil {
+		fmt.Printf("%s cannot be used (%v): everything lies on disk.\n", *tmpfs, err)
 		b.memory = filepath.Join(b.disk, "memory")
 		if err := os.Mkdir(b.memory, 0o755); err != nil {
 			return err
@@ -110,7 +117,7 @@ func run() error {
 	return nil
 }
 
-func listRows(w interface{ Write([]byte) (int, error) }) {
+func listRows(w io.Writer) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range rows {
 		fmt.Fprintf(tw, "  %s\t%s\n", r.name, r.text)

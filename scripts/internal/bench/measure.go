@@ -265,7 +265,8 @@ func (b *bench) start(j job, p program, s *servers, dir, home string) (o outcome
 		return o, nil
 	}
 	if o.failure != "" {
-		b.wrong = append(b.wrong, fmt.Sprintf("%s: %s (%v): %s", j.name, o.failure, cmd.ProcessState, strings.TrimSpace(said.String())))
+		b.wrong = append(b.wrong, fmt.Sprintf("%s: %s, %v, said %q", j.name, o.failure, cmd.ProcessState,
+			strings.TrimSpace(said.String())))
 		return o, nil
 	}
 	data, err := os.ReadFile(report)

@@ -180,19 +180,25 @@ func (b *bench) faults() error {
 		return err
 	}
 	defer c.remove()
+	other, err := b.content(c.size, true)
+	if err != nil {
+		return err
+	}
+	defer other.remove()
 	for i, set := range []struct {
 		name, file string
 		good       int
-		faults     []string // one mirror each, all of the same rate, before the good ones
+		faults     []string // one mirror each, all of the same rate, before the good ones; the seeds strike early
 	}{
 		{"20 MB, stall, reset, flips, 404", "faults-mixed", 2, []string{"stall@-300000", "reset@-300000", "flip@-1000", "404"}},
-		{"  two liars", "faults-liars", 1, []string{"wrong", "wrong"}},
+		{"  two liars", "faults-liars", 1, []string{"wrong", "wrong;data=" + other.file()}},
+		{"  two liars with one lie", "faults-twins", 1, []string{"wrong", "wrong"}},
 		{"  two older versions", "faults-stale", 1, []string{"older", "older-same"}},
 		{"  login page", "faults-login", 2, []string{"login"}},
 		{"  two flip a bit in a fifth of answers", "faults-flips", 2,
-			[]string{"flip@-1000;chance=0.2;seed=1", "flip@-1000;chance=0.2;seed=2"}},
+			[]string{"flip@-1000;chance=0.2;seed=10", "flip@-1000;chance=0.2;seed=5"}},
 		{"  two reset at random", "faults-resets", 2,
-			[]string{"reset@-200000;chance=0.3;seed=1", "reset@-200000;chance=0.3;seed=2"}},
+			[]string{"reset@-200000;chance=0.3;seed=1", "reset@-200000;chance=0.3;seed=11"}},
 	} {
 		var mirrors []mirror
 		for _, f := range set.faults {
@@ -314,6 +320,7 @@ func (b *bench) unlimited(file string, c *content) job {
 
 func (b *bench) plain() error {
 	if b.installed["curl"] == "" {
+		fmt.Println("No curl to measure against: no row plain.")
 		return nil
 	}
 	c, err := b.content(200*mega, false)
@@ -346,6 +353,7 @@ func (b *bench) plain() error {
 
 func (b *bench) torrent() error {
 	if b.installed["curl"] == "" {
+		fmt.Println("No curl to measure against: no row torrent.")
 		return nil
 	}
 	c, err := b.content(200*mega, false)
@@ -385,6 +393,7 @@ func (b *bench) torrent() error {
 
 func (b *bench) small() error {
 	if b.installed["curl"] == "" {
+		fmt.Println("No curl to measure against: no row small.")
 		return nil
 	}
 	for i, how := range []struct {
