@@ -152,7 +152,6 @@ func (m *mirror) fetch(ctx context.Context, c *Claim) error {
 		return err
 	}
 	version := validator{res.Header.Get("ETag"), res.Header.Get("Last-Modified")}
-	m.job.dated(m, res.Header.Get("Last-Modified"))
 	if from < start {
 		s.mu.Lock()
 		c.skip = start - from
@@ -161,6 +160,12 @@ func (m *mirror) fetch(ctx context.Context, c *Claim) error {
 	if err := c.Begin(size, version); err != nil {
 		return err
 	}
+	if start == 0 && !s.shared() { // whoever began before sent a copy of his own
+		m.job.mu.Lock()
+		m.job.mtime, m.job.from = time.Time{}, nil
+		m.job.mu.Unlock()
+	}
+	m.job.dated(m, version.LastModified)
 
 	buf := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buf)
