@@ -18,7 +18,9 @@ const (
 	usualDelay   = 200 * time.Millisecond // first byte of a source nobody knows
 	quietAfter   = 300 * time.Millisecond // silence after which a speed is no longer believed
 	lullAfter    = 100 * time.Millisecond // silence that counts in what is expected of a claim
-	lookAgain    = 50 * time.Millisecond  // idle sources look for slow ones to relieve
+	longestLull  = 2 * time.Second
+	mostLapses   = 3                     // claims lost in silence, in a row, until a source is set aside
+	lookAgain    = 50 * time.Millisecond // idle sources look for slow ones to relieve
 )
 
 // A Feed is one source's line into a Sink: it gets claims and remembers how the source does. Fields are guarded by the
@@ -41,6 +43,8 @@ type Feed struct {
 	last    time.Time
 	trip    time.Duration // round trip, as the latest request showed; 0: none yet
 	warm    bool          // a connection is open
+	lull    time.Duration // longest pause within a body so far
+	lapses  int           // claims lost in silence, in a row
 
 	bytes     int64
 	requests  int
@@ -91,12 +95,15 @@ func (f *Feed) speed(now time.Time) float64 {
 		if f.rate == 0 { // not measured yet: a guess that fades with silence
 			v = float64(c.pos-c.start) / (now.Sub(f.accFrom) + 20*time.Millisecond).Seconds()
 		}
-		if quiet := now.Sub(f.last); quiet > quietAfter {
-			v *= float64(quietAfter) / float64(quiet)
+		if quiet, usual := now.Sub(f.last), f.patience(quietAfter); quiet > usual {
+			v *= float64(usual) / float64(quiet)
 		}
 	}
 	return v
 }
+
+// patience is how long a silence has to last to mean something: servers that limit a rate send in bursts.
+func (f *Feed) patience(least time.Duration) time.Duration { return max(least, f.lull*3/2) }
 
 // delay is the expected time from a request to its first byte: a round trip, two if a connection has to be made.
 func (f *Feed) delay() time.Duration {
@@ -128,10 +135,15 @@ func (f *Feed) note(now time.Time, n int, first bool) {
 	if f.index > 0 { // feed 0 is the disk
 		f.s.received += int64(n)
 	}
+	gap := now.Sub(f.last)
 	f.last = now
 	if first {
 		f.acc, f.accFrom = 0, now
 		return
+	}
+	f.lull = min(max(f.lull, gap), longestLull)
+	if f.claim != nil && f.claim.pos-f.claim.start > 4*BlockSize {
+		f.lapses = 0
 	}
 	f.acc += int64(n)
 	if dt := now.Sub(f.accFrom); dt >= 40*time.Millisecond || f.rate == 0 && dt >= 15*time.Millisecond {
@@ -168,7 +180,7 @@ type Claim struct {
 	crc    uint32
 	busy   int64 // bytes before this offset are being written: nobody else may take them
 	lost   bool
-	silent bool // lost while nothing came
+	silent bool // lost in silence once too often
 	held   bool // counted among the Sink's claims
 	began  bool // a body byte has arrived
 	asked  time.Time
@@ -612,7 +624,7 @@ func (c *Claim) eta(now time.Time, mean float64) float64 {
 	u := c.feed.speed(now)
 	if c.began {
 		rest := float64(c.end-c.pos) / max(u, 1)
-		if quiet := now.Sub(c.feed.last); quiet > lullAfter {
+		if quiet := now.Sub(c.feed.last); quiet > c.feed.patience(lullAfter) {
 			rest += quiet.Seconds() // it may well last as long again
 		}
 		return rest
@@ -684,7 +696,12 @@ func (s *Sink) cut(c *Claim, split int64) {
 		if !c.began {
 			since = c.asked.Add(2 * c.feed.delay())
 		}
-		c.silent = time.Since(since) > lullAfter
+		if time.Since(since) > lullAfter {
+			c.feed.lapses++
+			if c.silent = c.feed.lapses >= mostLapses; c.silent {
+				c.feed.lapses = 0
+			}
+		}
 		c.lose()
 	}
 }

@@ -83,7 +83,8 @@ func (c *client) transport(base *http.Transport, connect time.Duration, narrow b
 		t.Proxy = nil
 		dialer.Control = c.checkAddress
 	}
-	t.DialContext, t.Dial, t.DialTLSContext, t.DialTLS = dialer.DialContext, nil, nil, nil
+	t.DialContext, t.DialTLSContext = dialer.DialContext, nil // both win over the deprecated fields
+	t.DialTLS = nil                                           //lint:ignore SA1019 it would go around the check
 	t.TLSHandshakeTimeout = connect
 	t.ForceAttemptHTTP2 = true
 	t.DisableCompression = true
