@@ -65,6 +65,14 @@ func (o outcomes) wall() time.Duration {
 	return median(o, func(o outcome) time.Duration { return o.wall })
 }
 
+// worst is the longest wall time.
+func (o outcomes) worst() (worst time.Duration) {
+	for _, r := range o {
+		worst = max(worst, r.wall)
+	}
+	return worst
+}
+
 // cpu is the median of user and system time together.
 func (o outcomes) cpu() time.Duration {
 	return median(o, func(o outcome) time.Duration { return o.cpu })

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -67,6 +68,9 @@ func fastest(mirrors []mirror) (best int) {
 // compared is the line that sets wall times against a base.
 func compared(name string, all map[program]outcomes, base time.Duration, goal float64, note string) line {
 	ratio := all[xfer].wall().Seconds() / base.Seconds()
+	if worst := all[xfer].worst(); worst > all[xfer].wall()*5/4 {
+		note = strings.TrimPrefix(note+"; the worst run "+seconds(worst), "; ")
+	}
 	return line{name: name, got: all[xfer].text(), against: seconds(base), ratio: fmt.Sprintf("%.3f", ratio),
 		goal: fmt.Sprintf("%.2f", goal), reached: ratio <= goal && all[xfer].failure() == "",
 		curl: all[curl].text(), aria: all[aria].text(), note: note}
