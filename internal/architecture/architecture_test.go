@@ -1,0 +1,149 @@
+package architecture
+
+import (
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const module = "torrent-xfer"
+
+type goPackage struct {
+	ImportPath  string
+	Dir         string
+	Doc         string
+	GoFiles     []string
+	Imports     []string
+	TestImports []string
+	Deps        []string
+}
+
+func packages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json", "./...")
+	cmd.Dir = filepath.Join("..", "..")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var list []goPackage
+	for dec := json.NewDecoder(out); ; {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, p)
+	}
+	if err := cmd.Wait(); err != nil || len(list) < 5 {
+		t.Fatalf("go list: %v, %d packages", err, len(list))
+	}
+	return list
+}
+
+// never maps a package to what neither it nor anything it uses may import, and why.
+var never = map[string]map[string]string{
+	module + "/fetcher": {
+		module + "/mirrorlist":                         "which URLs hold the same bytes is the caller's knowledge",
+		"github.com/urfave/cli/v2":                     "the engine has no command line",
+		"github.com/schollz/progressbar/v3":            "the engine tells events and draws nothing",
+		"github.com/anacrolix/torrent":                 "the client is internal/swarm's",
+		module + "/internal/mirrortest":                "for tests and demo only",
+		"github.com/BurntSushi/toml":                   "settings are the command's",
+		"github.com/landlock-lsm/go-landlock/landlock": "confinement is the command's",
+	},
+	module + "/mirrorlist": {
+		module + "/fetcher":                 "lists are pure",
+		"net/http":                          "lists are pure",
+		"os/exec":                           "lists are pure: the command runs pacman-conf",
+		"github.com/urfave/cli/v2":          "lists have no command line",
+		"github.com/schollz/progressbar/v3": "lists draw nothing",
+		"github.com/anacrolix/torrent":      "the client is internal/swarm's",
+	},
+	module + "/cmd/torrent-xfer": {
+		module + "/internal/mirrortest": "for tests and demo only",
+	},
+}
+
+func TestWhoMayImportWhom(t *testing.T) {
+	seen := map[string]bool{}
+	for _, p := range packages(t) {
+		seen[p.ImportPath] = true
+		for _, dep := range p.Deps {
+			if why, bad := never[p.ImportPath][dep]; bad {
+				t.Errorf("%s depends on %s: %s", p.ImportPath, dep, why)
+			}
+			if strings.HasPrefix(dep, module+"/cmd/") {
+				t.Errorf("%s imports %s: nobody imports the command", p.ImportPath, dep)
+			}
+		}
+		for _, dep := range p.Imports {
+			if dep == "github.com/anacrolix/torrent" && p.ImportPath != module+"/internal/swarm" {
+				t.Errorf("%s imports the BitTorrent client: only internal/swarm does", p.ImportPath)
+			}
+		}
+	}
+	for name := range never {
+		if !seen[name] {
+			t.Errorf("a rule speaks of %s, which does not exist", name)
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
+	for _, p := range packages(t) {
+		if p.Doc == "" {
+			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+	}
+}
+
+// onlyCommand lists what libraries leave to the command, by package of the standard library.
+var onlyCommand = map[string][]string{
+	"os":  {"Stdin", "Stdout", "Stderr", "Exit", "Getenv", "LookupEnv", "Environ", "Args"},
+	"fmt": {"Print", "Printf", "Println"},
+	"log": {"Print", "Printf", "Println", "Fatal", "Fatalf", "Fatalln"},
+}
+
+func TestLibrariesDoNotTouchTheProcess(t *testing.T) {
+	for _, p := range packages(t) {
+		if p.ImportPath != module+"/fetcher" && p.ImportPath != module+"/mirrorlist" && p.ImportPath != module+"/internal/mirrortest" {
+			continue
+		}
+		for _, name := range p.GoFiles {
+			fset := token.NewFileSet()
+			file, err := parser.ParseFile(fset, filepath.Join(p.Dir, name), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.FuncDecl:
+					if n.Recv == nil && n.Name.Name == "init" {
+						t.Errorf("%s: an init function", fset.Position(n.Pos()))
+					}
+				case *ast.SelectorExpr:
+					if x, ok := n.X.(*ast.Ident); ok {
+						for _, bad := range onlyCommand[x.Name] {
+							if n.Sel.Name == bad {
+								t.Errorf("%s: %s.%s is the command's", fset.Position(n.Pos()), x.Name, bad)
+							}
+						}
+					}
+				}
+				return true
+			})
+		}
+	}
+}
