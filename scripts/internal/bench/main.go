@@ -68,7 +68,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 	defer stop()
 	b := &bench{ctx: ctx, runs: max(*runs, 1), alone: *alone, xfer: *xfer, mirrors: *mirrors, keep: *keep, installed: map[string]string{}}
 	var missing []string
