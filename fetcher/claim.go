@@ -568,9 +568,10 @@ func (s *Sink) ration(f *Feed, now time.Time) int64 {
 	return int64(max(v*sec, BlockSize))
 }
 
+// othersBusy reports whether somebody else is receiving, and so will be free for what f leaves.
 func (s *Sink) othersBusy(f *Feed, now time.Time) bool {
 	for _, c := range s.claims {
-		if c.feed != f && !c.lost && c.began && c.feed.speed(now) > 0 {
+		if c.feed != f && !c.lost && c.began && now.Sub(c.feed.last) < lullAfter {
 			return true
 		}
 	}

@@ -416,3 +416,17 @@ func TestLiarWithItsOwnTorrent(t *testing.T) {
 		w.mustFetch()
 	}
 }
+
+// A torrent that several hosts serve outweighs two mirrors that tell one lie.
+func TestTwoLiarsWithOneLie(t *testing.T) {
+	for range 6 {
+		w := newWorld(t, 4<<20).withTorrent(64 << 10)
+		liar := mirrortest.Config{Rate: 8 << 20, Faults: []mirrortest.Fault{{Kind: mirrortest.WrongBytes}}}
+		w.mirror(liar)
+		w.mirror(liar)
+		w.mirror(mirrortest.Config{Rate: 8 << 20})
+		if res := w.mustFetch(); res.Verified != "torrent" {
+			t.Error(w.describe(res))
+		}
+	}
+}

@@ -118,7 +118,7 @@ func (j *job) run(ctx context.Context) (err error) {
 			default:
 			}
 		}
-		if j.torrent.asking > 0 {
+		if j.torrent.asking > 0 || j.torrent.dispute != nil {
 			full = nil
 		}
 		select {
@@ -499,7 +499,7 @@ func (j *job) weighSize(ctx context.Context, e exit) error {
 		j.sizes[other.size] = map[string]bool{}
 	}
 	j.sizes[other.size][e.m.feed.host] = true
-	if len(j.sizes[other.size]) < 2 {
+	if len(j.sizes[other.size]) < max(2, len(j.standFor())) {
 		return nil
 	}
 	if j.sink.verifies() {

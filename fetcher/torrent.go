@@ -39,8 +39,9 @@ type torrents struct {
 	timer      chan struct{}
 
 	opinions chan opinion
-	asking   int // second opinions under way
-	asks     int // in all
+	asking   int     // second opinions under way
+	asks     int     // in all
+	dispute  []*Feed // mirrors that agree with each other against the torrent, while its other hosts are being asked
 }
 
 type candidate struct {
@@ -164,6 +165,10 @@ func (j *job) answered(ctx context.Context, a torrentAnswer) error {
 		c.own = c.own || host == hostKey(j.req.URL)
 	}
 	j.choose(ctx)
+	if d := t.dispute; d != nil && t.pending == 0 {
+		t.dispute = nil
+		return j.sideWith(ctx, d...)
+	}
 	if !j.hasTorrent() && (len(t.candidates) > 0 || t.refused < t.asked-t.pending) {
 		j.askTorrent(ctx)
 	}
@@ -286,8 +291,15 @@ func (j *job) doubt(ctx context.Context) error {
 	return j.sideWith(ctx, agree...)
 }
 
-// sideWith drops the torrent in favour of mirrors that agree with each other.
+// sideWith drops the torrent in favour of mirrors that agree with each other, unless more than one host stands for it.
 func (j *job) sideWith(ctx context.Context, agree ...*Feed) error {
+	if j.torrent.pending > 0 {
+		j.torrent.dispute = agree
+		return nil
+	}
+	if len(j.standFor()) > 1 {
+		return nil
+	}
 	j.log.Info("two mirrors agree against the torrent; going on without it", "mirrors", agree[0].name+", "+agree[1].name)
 	slices.SortStableFunc(j.mirrors, func(a, b *mirror) int {
 		return btoi(slices.Contains(agree, b.feed)) - btoi(slices.Contains(agree, a.feed))
@@ -322,15 +334,11 @@ func (j *job) askFurther(ctx context.Context, o opinion) {
 	if m == nil || t.sworn != nil || j.expect.digest() || t.asks == opinionsMost || o.wrong.piece >= m.Pieces() || m.PieceSize(o.wrong.piece) > opinionBytes {
 		return
 	}
-	known := []string{o.accused.feed.host}
-	for _, c := range t.candidates {
-		if c.manifest.equal(m) {
-			if len(c.hosts) > 1 {
-				return
-			}
-			known = append(known, c.hosts...)
-		}
+	hosts := j.standFor()
+	if len(hosts) > 1 {
+		return
 	}
+	known := append([]string{o.accused.feed.host}, hosts...)
 	for _, a := range o.asked {
 		known = append(known, a.feed.host)
 	}
@@ -358,6 +366,19 @@ func (j *job) askFurther(ctx context.Context, o opinion) {
 		j.sink.mu.Unlock()
 		t.opinions <- o
 	})
+}
+
+// standFor lists the hosts that serve the torrent in use.
+func (j *job) standFor() []string {
+	j.sink.mu.Lock()
+	m := j.sink.manifest
+	j.sink.mu.Unlock()
+	for _, c := range j.torrent.candidates {
+		if m != nil && c.manifest.equal(m) {
+			return c.hosts
+		}
+	}
+	return nil
 }
 
 // shifted is data as if it stood at offset from.
