@@ -351,7 +351,7 @@ func TestPartialContentIsChecked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, 4<<20).withDigest()
-			w.mirror(mirrortest.Config{Rate: 4 << 20})
+			w.mirror(mirrortest.Config{Rate: 10 << 20})
 			s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				a := answer{total: int64(len(w.data)), data: w.data}
 				if n, _ := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &a.first, &a.last); n == 0 {
@@ -534,6 +534,9 @@ func TestRetryAfter(t *testing.T) {
 			}
 			w.checkOnly()
 
+			if kind != mirrortest.TooMany {
+				return // one kind will do
+			}
 			w = newWorld(t, 300_000)
 			m = w.mirror(mirrortest.Config{Faults: []mirrortest.Fault{{Kind: kind, Dur: time.Second}}})
 			if _, err := w.fetch(); err == nil {
@@ -638,8 +641,8 @@ func TestVolatile(t *testing.T) {
 		w := newWorld(t, 300_000)
 		s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusNotModified) }))
 		defer s.Close()
-		if _, err := w.fetcher.Fetch(t.Context(), Request{URL: mustURL(s.URL + testPath), Dest: filepath.Join(w.dir, testName), Volatile: true}); err == nil {
-			t.Error("no error")
+		if _, err := w.fetcher.Fetch(t.Context(), Request{URL: mustURL(s.URL + testPath), Dest: filepath.Join(w.dir, testName), Volatile: true}); err == nil || !strings.Contains(err.Error(), "304") {
+			t.Errorf("error %v", err)
 		}
 		w.checkOnly()
 	})
@@ -768,7 +771,7 @@ func TestSweep(t *testing.T) {
 }
 
 func TestNothingIsLeftBehind(t *testing.T) {
-	for _, mode := range append(modes, "volatile") {
+	for _, mode := range append([]string{"volatile"}, modes...) {
 		w := newWorld(t, 300_000).mode(mode)
 		w.request.Volatile = mode == "volatile"
 		w.mirror(mirrortest.Config{Faults: []mirrortest.Fault{{Kind: mirrortest.NotFound}}})

@@ -343,10 +343,13 @@ func TestStickyDirectory(t *testing.T) {
 
 // Whoever replaces the partial file while it is being filled must not see what he put there appear as the file.
 func TestPartialReplacedMeanwhile(t *testing.T) {
-	for _, mode := range modes {
+	for _, mode := range append([]string{"volatile"}, modes...) {
 		w := newWorld(t, 1<<20).mode(mode)
 		w.mirror(mirrortest.Config{Rate: 4 << 20})
 		partial := partialPath(filepath.Join(w.dir, testName))
+		if w.request.Volatile = mode == "volatile"; w.request.Volatile {
+			partial += fmt.Sprintf(".%d", os.Getpid())
+		}
 		var once sync.Once
 		w.fetcher.OnEvent = func(e Event) {
 			if e.Done > 0 && e.Kind == Progress {
@@ -605,7 +608,7 @@ func TestWordsFromTheNetwork(t *testing.T) {
 		"location":            "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/%s\r\nContent-Length: 0\r\n\r\n",
 		"location host":       "HTTP/1.1 302 Found\r\nLocation: http://%s.localhost/\r\nContent-Length: 0\r\n\r\n",
 		"location scheme":     "HTTP/1.1 302 Found\r\nLocation: %s://x/\r\nContent-Length: 0\r\n\r\n",
-		"retry after":         "HTTP/1.1 503 No\r\nRetry-After: 9999%s\r\nContent-Length: 0\r\n\r\n",
+		"retry after":         "HTTP/1.1 404 No\r\nRetry-After: 9999%s\r\nContent-Length: 0\r\n\r\n",
 		"trailing connection": "HTTP/1.1 200 OK\r\nConnection: %s\r\nContent-Length: 9\r\n\r\nhello",
 	}
 	for kind, answer := range answers {
