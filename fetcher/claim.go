@@ -546,7 +546,7 @@ func (s *Sink) ration(f *Feed, now time.Time) int64 {
 	if f.rate == 0 {
 		v /= 2 // other days, other speeds
 	}
-	if v <= 0 && mean == 0 && !s.growing {
+	if v <= 0 && mean == 0 && !s.growing && !s.othersBusy(f, now) {
 		return int64(remaining) / int64(n) // nobody is known, nobody else is coming: even shares
 	}
 	if v <= 0 {

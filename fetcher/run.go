@@ -281,6 +281,16 @@ func (j *job) hire(ctx context.Context, m *mirror, now time.Time) {
 	}()
 }
 
+// available counts the mirrors that work or could.
+func (j *job) available(now time.Time) (n int) {
+	for _, m := range j.mirrors {
+		if m.state == inUse || m.state == inReserve && !now.Before(m.until) {
+			n++
+		}
+	}
+	return n
+}
+
 // next is the best mirror that may be asked now.
 func (j *job) next(now time.Time) *mirror {
 	for _, m := range j.mirrors {
@@ -312,11 +322,12 @@ func (j *job) crewSize(now time.Time) int {
 	defer s.mu.Unlock()
 	remaining, _, total, n := s.outlook(now)
 	c := &j.crew
-	s.growing = j.crew.want < limit && j.next(now) != nil && !now.Before(c.hold)
+	s.growing = c.want < limit && j.available(now) > c.want && !now.Before(c.hold)
 	if !c.planned {
 		c.planned = true
 		c.want = min(max(int((remaining+bytesPerMirror-1)/bytesPerMirror), 1), firstCrew)
 		c.grown = now
+		s.growing = c.want < limit && j.available(now) > c.want
 		return min(c.want, limit)
 	}
 	if c.want >= limit || n < min(c.want, limit) || now.Before(c.hold) || total <= 0 {
