@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,7 @@ import (
 const (
 	partialSuffix = ".torrent-xfer"
 	journalSuffix = ".journal"
+	lockPatience  = 2 * time.Minute
 	partialMaxAge = 7 * 24 * time.Hour
 )
 
@@ -55,7 +57,7 @@ func checkDest(path string) (os.FileInfo, error) {
 // partialPath names the hidden file beside dest in which unfinished bytes wait.
 func partialPath(dest string) string {
 	dir, base := filepath.Split(dest)
-	if n := 255 - len(partialSuffix) - len(journalSuffix) - 1; len(base) > n {
+	if n := 255 - len(partialSuffix) - max(len(journalSuffix), len(".4294967295")) - 1; len(base) > n {
 		base = base[:n]
 	}
 	return dir + "." + base + partialSuffix
@@ -78,6 +80,11 @@ func openDest(ctx context.Context, path, partial string) (d *destination, done b
 			return nil, false, fmt.Errorf("%w: %w", ErrWrite, err)
 		}
 		waited, err := lock(ctx, f)
+		if errors.Is(err, errIdle) {
+			f.Close()
+			d, err := openVolatile(path)
+			return d, false, err
+		}
 		if err != nil {
 			f.Close()
 			return nil, false, err
@@ -127,7 +134,14 @@ func ours(f *os.File) bool {
 		int(st.Uid) == os.Geteuid()
 }
 
+// errIdle: whoever has the lock does nothing with it.
+var errIdle = errors.New("the partial file is locked, and nobody writes to it")
+
+// lock waits for f's lock as long as f changes: anybody who can read the file can lock it, and a holder may be stopped.
 func lock(ctx context.Context, f *os.File) (waited bool, err error) {
+	var changed time.Time
+	var size int64
+	since := time.Now()
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
@@ -137,12 +151,37 @@ func lock(ctx context.Context, f *os.File) (waited bool, err error) {
 			return waited, nil // err: a file system without locks, where two processes do the work twice
 		}
 		waited = true
+		if info, err := f.Stat(); err == nil && (!info.ModTime().Equal(changed) || info.Size() != size) {
+			changed, size, since = info.ModTime(), info.Size(), time.Now()
+		}
+		if time.Since(since) > lockPatience {
+			return waited, errIdle
+		}
 		select {
 		case <-ctx.Done():
 			return waited, ctx.Err()
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// openVolatile opens a partial file that nobody else has and of which nothing is kept.
+func openVolatile(path string) (*destination, error) {
+	before, err := checkDest(path)
+	if err != nil {
+		return nil, err
+	}
+	for range 100 {
+		partial := fmt.Sprintf("%s.%d", partialPath(path), rand.Uint32())
+		f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+		switch {
+		case err == nil:
+			return &destination{path: path, partial: partial, before: before, file: f}, nil
+		case !errors.Is(err, fs.ErrExist):
+			return nil, fmt.Errorf("%w: %w", ErrWrite, err)
+		}
+	}
+	return nil, fmt.Errorf("%w: no free name beside %s", ErrWrite, path)
 }
 
 // openJournal opens what an earlier run wrote, nil if there is nothing of our own.

@@ -11,9 +11,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"golang.org/x/time/rate"
 )
@@ -220,13 +223,13 @@ func (j *job) take(ctx context.Context, result *Result) error {
 }
 
 func checkFile(ctx context.Context, path string, want Expect) (bool, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return false, nil
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	if err != nil {
+	if err != nil || !info.Mode().IsRegular() {
 		return false, nil
 	}
 	ok, err := want.check(ctx, f, info.Size())
@@ -234,21 +237,6 @@ func checkFile(ctx context.Context, path string, want Expect) (bool, error) {
 		return false, ctx.Err()
 	}
 	return ok && err == nil, nil
-}
-
-// openVolatile opens a partial file of which nothing is kept.
-func openVolatile(path string) (*destination, error) {
-	before, err := checkDest(path)
-	if err != nil {
-		return nil, err
-	}
-	partial := fmt.Sprintf("%s.%d", partialPath(path), os.Getpid())
-	os.Remove(partial)
-	f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrWrite, err)
-	}
-	return &destination{path: path, partial: partial, before: before, file: f}, nil
 }
 
 func copyInto(dst *os.File, path string) error {
@@ -268,7 +256,7 @@ func (j *job) copyLocal(ctx context.Context, result *Result) error {
 	if h := j.req.URL.Host; h != "" && !strings.EqualFold(h, "localhost") {
 		return fmt.Errorf("%w: a file URL on another host (%s)", ErrRequest, clean(h))
 	}
-	src, err := os.Open(j.req.URL.Path)
+	src, err := os.OpenFile(j.req.URL.Path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang here
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
@@ -297,8 +285,15 @@ func (j *job) copyLocal(ctx context.Context, result *Result) error {
 	}
 	defer d.file.Close()
 	d.mtime = info.ModTime()
-	n, err := io.Copy(d.file, src)
-	if err != nil {
+	n, err := io.Copy(d.file, readerFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return src.Read(p)
+	}))
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	} else if err != nil {
 		err = fmt.Errorf("%w: %w", ErrWrite, err)
 	} else if j.expect.Size > 0 && n != j.expect.Size {
 		err = fmt.Errorf("%w: %d bytes instead of %d", ErrWrong, n, j.expect.Size)
@@ -320,6 +315,10 @@ func (j *job) copyLocal(ctx context.Context, result *Result) error {
 	result.Sources = []SourceReport{{Name: redacted(j.req.URL), Bytes: n}}
 	return nil
 }
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // baseName is the file's name as the URL's last segment tells it.
 func baseName(u *url.URL) string {
@@ -380,7 +379,9 @@ func (j *job) fill(r *Result, err error) {
 	if j.expect.digest() && err == nil && !r.NotChanged {
 		r.Verified = j.expect.kind()
 	}
-	for _, m := range j.mirrors {
+	used := slices.Clone(j.mirrors)
+	slices.SortStableFunc(used, func(a, b *mirror) int { return a.begun.Compare(b.begun) })
+	for _, m := range used {
 		if m.feed.requests == 0 {
 			continue
 		}

@@ -309,6 +309,7 @@ func TestConnections(t *testing.T) {
 			if len(requests(m, testPath+".torrent")) > 0 {
 				most = 2
 			}
+			most += 2 // a range whose end another mirror takes over closes its connection
 			if n := m.Stats().Connections; n > most {
 				t.Errorf("%s: mirror %d saw %d connections, %d are enough\n%s", mode, i, n, most, w.describe(res))
 			}
@@ -364,7 +365,7 @@ func TestPartialContentIsChecked(t *testing.T) {
 				if a.label == "" {
 					a.label = fmt.Sprintf("bytes %d-%d/%d", a.first, a.last, a.total)
 				}
-				body := a.data[a.first:min(a.last+1, int64(len(a.data)))]
+				body := a.data[max(a.first, 0):min(a.last+1, int64(len(a.data)))]
 				if a.length > 0 {
 					body = body[:a.length]
 				}

@@ -57,7 +57,8 @@ type mirror struct {
 	chances  int       // times it was called back after a failure
 	forgiven int64     // bytes it had given when it was last judged
 	until    time.Time // not to be asked before
-	begun    time.Time // of Fill
+	begun    time.Time // of the first Fill
+	hired    time.Time // of the latest
 }
 
 type mirrorState int

@@ -268,7 +268,10 @@ func (j *job) patience() time.Duration {
 
 func (j *job) hire(ctx context.Context, m *mirror, now time.Time) {
 	mctx, stop := context.WithCancel(ctx)
-	m.state, m.stop, m.begun = inUse, stop, now
+	m.state, m.stop, m.hired = inUse, stop, now
+	if m.begun.IsZero() {
+		m.begun = now
+	}
 	j.crew.hedged = now
 	m.feed.setActive(true)
 	j.workers.Add(1)
@@ -385,7 +388,7 @@ func (j *job) look(now time.Time) {
 		if quiet < time.Second && f.speed(now) > 0 {
 			busy = m
 		}
-		if f.rate > 0 && now.Sub(m.begun) > 2*time.Second && (slowest == nil || f.speed(now) < slowest.feed.speed(now)) {
+		if f.rate > 0 && now.Sub(m.hired) > 2*time.Second && (slowest == nil || f.speed(now) < slowest.feed.speed(now)) {
 			slowest = m
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -82,7 +84,9 @@ func (j *job) repository() string {
 	if r := j.req.Torrent.Repository; r != "" {
 		return r
 	}
-	return j.req.URL.JoinPath("..").Redacted()
+	dir := *j.req.URL.JoinPath("..")
+	dir.User, dir.RawQuery, dir.Fragment = nil, "", ""
+	return dir.String()
 }
 
 // askTorrent asks the next host, one request for each.
@@ -147,6 +151,11 @@ func (j *job) answered(ctx context.Context, a torrentAnswer) error {
 	case a.err != nil:
 		if errors.Is(a.err, errNoTorrent) {
 			t.refused++
+		}
+		if t.swears {
+			ev := j.snapshot(Retried)
+			ev.Source, ev.Message = "torrent "+redacted(a.url), reason(a.err)
+			j.event(ev)
 		}
 		j.log.Debug("no torrent", "url", redacted(a.url), "why", reason(a.err))
 	case t.swears:
@@ -441,7 +450,7 @@ func (j *job) salvage(ctx context.Context) {
 	j.local = false
 	var readers sync.WaitGroup
 	for _, path := range []string{j.req.Dest, j.sink.file.Name()} {
-		f, err := os.Open(path)
+		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 		if err != nil {
 			continue
 		}
