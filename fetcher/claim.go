@@ -1,11 +1,13 @@
 package fetcher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -18,6 +20,7 @@ const (
 	usualDelay   = 200 * time.Millisecond // first byte of a source nobody knows
 	quietAfter   = 300 * time.Millisecond // silence after which a speed is no longer believed
 	lullAfter    = 100 * time.Millisecond // silence that counts in what is expected of a claim
+	stuckAfter   = 3 * time.Second
 	longestLull  = 2 * time.Second
 	mostLapses   = 3                     // claims lost in silence, in a row, until a source is set aside
 	lookAgain    = 50 * time.Millisecond // idle sources look for slow ones to relieve
@@ -459,33 +462,30 @@ func (s *Sink) taken(b int) bool { return s.claimAt(int64(b)*BlockSize) != nil }
 
 // gap finds the longest run of blocks that nobody has or fetches. Pieces that f gave wrong before are not offered to it.
 func (s *Sink) gap(f *Feed) (lo, hi int) {
-	// claims are few: mark them as one pass over the blocks goes along
 	start := -1
-	n := len(s.have)
 	flush := func(b int) {
 		if start >= 0 && b-start > hi-lo {
 			lo, hi = start, b
 		}
 		start = -1
 	}
+	claims := slices.Clone(s.claims)
+	slices.SortFunc(claims, func(a, b *Claim) int { return cmp.Compare(a.pos, b.pos) })
+	n := len(s.have)
 	for b := 0; b < n; b++ {
-		if s.have[b] {
-			flush(b)
-			continue
+		for len(claims) > 0 && (claims[0].lost || claims[0].end >= 0 && claims[0].end <= int64(b)*BlockSize) {
+			claims = claims[1:]
 		}
-		if c := s.claimAt(int64(b) * BlockSize); c != nil {
+		switch {
+		case len(claims) > 0 && claims[0].block() <= int64(b)*BlockSize:
 			flush(b)
-			if c.end < 0 {
-				break
+			if claims[0].end < 0 {
+				return lo, hi
 			}
-			b = max(b, blocks(c.end)-1)
-			continue
-		}
-		if len(s.bad) > 0 && s.gaveWrong(f, b) {
+			b = max(b, blocks(claims[0].end)-1)
+		case s.have[b], len(s.bad) > 0 && s.gaveWrong(f, b):
 			flush(b)
-			continue
-		}
-		if start < 0 {
+		case start < 0:
 			start = b
 		}
 	}
@@ -546,36 +546,45 @@ func (s *Sink) ration(f *Feed, now time.Time) int64 {
 	if f.rate == 0 {
 		v /= 2 // other days, other speeds
 	}
-	if v <= 0 && mean == 0 && !s.growing && !s.othersBusy(f, now) {
+	if v <= 0 && mean == 0 && !s.growing && !slices.ContainsFunc(s.claims, func(c *Claim) bool { return c.open }) {
 		return int64(remaining) / int64(n) // nobody is known, nobody else is coming: even shares
 	}
 	if v <= 0 {
 		probe := max(probeBytes, 2*mean*f.delay().Seconds())
 		return int64(min(probe, max(remaining/float64(2*n), BlockSize)))
 	}
+	if math.Abs(v-mean) < 0.15*mean {
+		v = (v + mean) / 2 // a short measurement is noisy: most of so small a difference is chance
+	}
 	left := remaining / total
+	late := f.delay().Seconds()
+	if busy := s.busy(now, f, nil); busy > 0 && remaining/busy < late {
+		return 0 // others end before its first byte comes
+	}
 	sec := min(left, rangeLongest)
 	if s.growing && left > 2*rangeSeconds {
 		sec = min(max(left/4, rangeSeconds), rangeLongest) // others are about to join
-	} else if late := f.delay().Seconds(); s.othersBusy(f, now) {
-		if sec = min(sec, left-late/4); late > left/2 {
-			sec = left - late
-		}
-		if sec*v < BlockSize/2 {
-			return 0
-		}
+	} else if len(s.claims) > 0 {
+		sec = max(left-late/4, left/2)
 	}
 	return int64(max(v*sec, BlockSize))
 }
 
-// othersBusy reports whether somebody else is receiving, and so will be free for what f leaves.
-func (s *Sink) othersBusy(f *Feed, now time.Time) bool {
+// stuck reports whether no block has arrived for so long that f, which could have fetched three meanwhile, should do
+// what it can, whatever was expected of others.
+func (s *Sink) stuck(f *Feed, now time.Time) bool {
+	block := time.Duration(BlockSize / max(f.speed(now), 10<<10) * float64(time.Second))
+	return now.Sub(s.gotAt) > stuckAfter+3*block
+}
+
+// busy is the speed of all that is being received now, but for a's and b's.
+func (s *Sink) busy(now time.Time, a, b *Feed) (sum float64) {
 	for _, c := range s.claims {
-		if c.feed != f && !c.lost && c.began && now.Sub(c.feed.last) < lullAfter {
-			return true
+		if c.feed != a && c.feed != b && !c.lost && c.began && now.Sub(c.feed.last) < lullAfter {
+			sum += c.feed.speed(now)
 		}
 	}
-	return false
+	return sum
 }
 
 // assign claims a range for f: out of what nobody fetches, from the far end (a body that goes on to the end of the file
@@ -595,9 +604,10 @@ func (s *Sink) assign(f *Feed, now time.Time) *Claim {
 		return c
 	}
 	want := s.ration(f, now)
-	if want == 0 {
+	if want == 0 && !s.stuck(f, now) {
 		return nil
 	}
+	want = max(want, BlockSize)
 	if slack := blocks(want) / 8; hi-lo <= blocks(want)+slack {
 		want = int64(hi-lo) * BlockSize // no crumbs: each would cost somebody a request
 	}
@@ -650,6 +660,7 @@ func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
 		v = max(mean/2, 10<<10)
 	}
 	left := remaining / max(total, 1)
+	stuck := s.stuck(f, now)
 	wait := f.delay().Seconds()
 	var victim *Claim
 	var split int64
@@ -674,7 +685,11 @@ func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
 			continue
 		}
 		ends := max(wait+float64(c.end-at)/v, float64(at-c.pos)/u)
-		if v < mean && ends > 1.5*left+0.02 && s.othersBusy(f, now) {
+		if stuck {
+			victim, split = c, low
+			break
+		}
+		if ends > 1.2*left+0.02 && s.busy(now, f, c.feed) > v {
 			continue // a quicker one is going to come by sooner
 		}
 		if g := t - ends; g > gain && g > 0.01+t*0.1 {

@@ -46,7 +46,9 @@ type crew struct {
 func (j *job) muster() {
 	urls := []*urlRank{{url: j.req.URL}}
 	for _, u := range j.req.Mirrors {
-		urls = append(urls, &urlRank{url: u})
+		if u != nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" {
+			urls = append(urls, &urlRank{url: u})
+		}
 	}
 	best := 0.0
 	for _, r := range urls {

@@ -162,7 +162,7 @@ func (s *Sink) share(m *Manifest) {
 		s.pieces = make([]pieceState, m.Pieces())
 		s.good = 0
 	}
-	s.many, s.growing = true, true
+	s.many, s.growing, s.gotAt = true, true, time.Now()
 	if c := s.lead; c != nil {
 		s.lead = nil
 		s.soften(c)
@@ -283,6 +283,7 @@ func (s *Sink) blockDone(b int, f *Feed, crc uint32) {
 		return
 	}
 	s.have[b], s.owner[b], s.sum[b] = true, f.index, crc
+	s.gotAt = time.Now()
 	if s.size >= 0 {
 		s.got += s.blockLen(b)
 	} else {
