@@ -60,6 +60,7 @@ type Sink struct {
 	pieces    []pieceState
 	good      int               // pieces verified
 	got       int64             // bytes in blocks that we have
+	gotAt     time.Time         // when the latest block arrived, or work was shared
 	bad       map[int][]verdict // by piece: copies that failed
 	solo      map[int]bool      // pieces that have to come from one source, so that the next failure names it
 	pending   int               // verifications under way
