@@ -25,7 +25,10 @@ func run(env Env) int {
 		io.WriteString(env.Stderr, shortUsage)
 		return exitUsage
 	}
-	err := newApp(env).RunContext(context.Background(), arrange(env.Args))
+	args, err := arrange(env.Args)
+	if err == nil {
+		err = newApp(env).RunContext(context.Background(), args)
+	}
 	var f *failure
 	if err != nil && !(errors.As(err, &f) && f.err == errSilent) {
 		io.WriteString(env.Stderr, complain(err))
@@ -68,12 +71,13 @@ func newApp(env Env) *cli.App {
 }
 
 // arrange puts the flags before the other arguments, as package cli wants them; nothing after "--" is a flag. Flags
-// before a verb become the verb's own.
-func arrange(args []string) []string {
-	takesValue := map[string]bool{}
+// before a verb become the verb's own, and short names become long ones. A flag that lacks its value is an error: it must
+// not take the "--" for one. Who asks for help asks for nothing else.
+func arrange(args []string) ([]string, error) {
+	known := map[string]setting{}
 	for _, s := range settingsTable() {
 		for _, name := range append(s.aliases, s.name) {
-			takesValue[name] = s.value
+			known[name] = s
 		}
 	}
 	var verb, flags, rest []string
@@ -91,14 +95,27 @@ func arrange(args []string) []string {
 				rest = append(rest, a)
 			}
 		default:
-			flags = append(flags, a)
-			if name := strings.TrimLeft(a, "-"); takesValue[name] && i+1 < len(list) {
+			if a == "-h" || a == "--help" || a == "-help" {
+				return slices.Concat(args[:1], verb, []string{"--help"}), nil
+			}
+			name, value, joined := strings.Cut(strings.TrimPrefix(a[1:], "-"), "=")
+			s, ok := known[name]
+			switch {
+			case !ok:
+				flags = append(flags, a)
+			case joined:
+				flags = append(flags, "--"+s.name+"="+value)
+			case !s.value:
+				flags = append(flags, "--"+s.name)
+			case i+1 == len(list):
+				return nil, usageError("%s needs a value", a)
+			default:
 				i++
-				flags = append(flags, list[i])
+				flags = append(flags, "--"+s.name, list[i])
 			}
 		}
 	}
-	return slices.Concat(args[:1], verb, flags, []string{"--"}, rest)
+	return slices.Concat(args[:1], verb, flags, []string{"--"}, rest), nil
 }
 
 // warn tells in one line what is wrong though the work goes on.

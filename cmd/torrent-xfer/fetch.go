@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -54,7 +55,7 @@ func target(s settings, args []string) (u *url.URL, dest string, err error) {
 	case len(args) > 2 || len(args) == 2 && dest != "":
 		return nil, "", usageError("too many arguments: %q", args[len(args)-1])
 	case len(args) == 2:
-		if dest = args[1]; dest == "" {
+		if dest = standard(args[1]); dest == "" {
 			return nil, "", usageError("DEST is empty")
 		}
 	}
@@ -89,6 +90,11 @@ func parseURL(text string) (*url.URL, error) {
 	case u.Host == "":
 		return nil, usageError("the URL names no host")
 	}
+	if port := u.Port(); port != "" {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return nil, usageError("not a URL: there is no port %s", port)
+		}
+	}
 	return u, nil
 }
 
@@ -120,6 +126,9 @@ func (d *download) name() string {
 func (d *download) run() error {
 	env, s := d.env, d.settings
 	began := time.Now()
+	if err := d.checkPlaces(); err != nil {
+		return err
+	}
 	mirrors, repository, err := mirrorsOf(env, s, d.from, d.url)
 	if err != nil {
 		return err
@@ -148,8 +157,15 @@ func (d *download) run() error {
 
 	ctx, stop := d.lifetime()
 	defer stop()
+	noTorrent := "it did not come in time"
+	onEvent := func(e fetcher.Event) {
+		if e.Kind == fetcher.Retried && strings.HasPrefix(e.Source, "torrent ") {
+			noTorrent = e.Message
+		}
+		show.event(e)
+	}
 	f := &fetcher.Fetcher{Transport: newTransport(env), UserAgent: userAgent(env), Credentials: credentials(env, d.url),
-		Hosts: hosts, OnEvent: show.event, Log: show.log(), MaxMirrors: s.maxMirrors, LimitRate: s.limitRate,
+		Hosts: hosts, OnEvent: onEvent, Log: show.log(), MaxMirrors: s.maxMirrors, LimitRate: s.limitRate,
 		ConnectTimeout: s.connectTimeout}
 	result, err := f.Fetch(ctx, req)
 	if cause := context.Cause(ctx); err != nil && cause != nil && ctx.Err() != nil {
@@ -166,10 +182,54 @@ func (d *download) run() error {
 		err = d.fail(err)
 	}
 	show.finish(result, err)
+	if err == nil && namesTorrent(s.torrent) && result.InfoHash == "" && !s.quiet {
+		if d.url.Scheme == "file" {
+			noTorrent = "files of this machine are only copied"
+		}
+		warn(env.Stderr, "%s: not verified by the torrent that was named: %s", d.name(), noTorrent)
+	}
 	if rerr := d.writeReport(result, err); rerr != nil && err == nil {
 		return &failure{status: exitWrite, file: d.name(), err: fmt.Errorf("the file is there, but not its report: %w", rerr)}
 	}
 	return err
+}
+
+// checkPlaces refuses what the file and the report may not be written to, before anything is done.
+func (d *download) checkPlaces() error {
+	dest, report := d.env.path(d.dest), d.env.path(d.settings.report)
+	if d.settings.report != "" && (dest == report || d.dest == d.settings.report) {
+		return usageError("the file and its report cannot both go to %s", d.dest)
+	}
+	var err error
+	if d.dest != toStdout && d.dest != toNobody {
+		err = replaceable(dest)
+		if strings.HasSuffix(d.dest, "/") && err == nil {
+			err = fmt.Errorf("there is no directory %s", d.dest)
+		}
+	}
+	if err == nil && d.settings.report != "" && d.settings.report != toStdout {
+		if err = replaceable(report); err != nil {
+			err = fmt.Errorf("--report: %w", err)
+		}
+	}
+	if err != nil {
+		return d.fail(fmt.Errorf("%w: %w", fetcher.ErrWrite, err))
+	}
+	return nil
+}
+
+// replaceable refuses what is no file, and the links by which a process names its own open files, as /dev/stderr is one:
+// whoever replaces such a link takes it from everybody.
+func replaceable(name string) error {
+	info, err := os.Stat(name)
+	link, _ := os.Readlink(name)
+	switch {
+	case err == nil && info.IsDir():
+		return fmt.Errorf("%s is a directory", name)
+	case err == nil && !info.Mode().IsRegular(), strings.HasPrefix(link, "/proc/"):
+		return fmt.Errorf("%s is not a regular file", name)
+	}
+	return nil
 }
 
 // pacmanManners marks what changes under one name, and the version of a database that pacman has already.
@@ -207,7 +267,7 @@ func (d *download) confine(req fetcher.Request, streamed bool, show *display) {
 	if cache := d.env.cacheDir(); cache != "" {
 		to.write = append(to.write, cache)
 	}
-	if d.settings.report != "" {
+	if d.settings.report != "" && d.settings.report != toStdout {
 		to.write = append(to.write, filepath.Dir(d.env.path(d.settings.report)))
 	}
 	if req.Cached != "" {
@@ -229,9 +289,9 @@ func (d *download) lifetime() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	stop := func() { cancel(nil) }
 	if t := d.settings.timeout; t > 0 {
-		var stopTimer context.CancelFunc
-		ctx, stopTimer = context.WithTimeoutCause(ctx, t, fmt.Errorf("%w after %v", fetcher.ErrTimeout, t))
-		stop = func() { stopTimer(); cancel(nil) }
+		// Not a deadline: who sees one coming gives up before it, as the limiter of the rate does.
+		timer := time.AfterFunc(t, func() { cancel(fmt.Errorf("%w after %v", fetcher.ErrTimeout, t)) })
+		stop = func() { timer.Stop(); cancel(nil) }
 	}
 	signals := make(chan os.Signal, 1)
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
@@ -254,6 +314,9 @@ func (d *download) lifetime() (context.Context, context.CancelFunc) {
 func (d *download) fail(err error) error {
 	f := &failure{status: statusOf(err), file: d.name(), err: err}
 	_, terminal := terminalWidth(d.env.Stderr)
+	if info, serr := os.Stat(d.env.path(d.dest)); f.status == exitWrite && serr == nil && info.IsDir() {
+		f.next = "say how the file in it is to be called"
+	}
 	if d.from.isPacman() {
 		switch {
 		case f.status == exitInterrupted && terminal:
@@ -309,6 +372,10 @@ func (d *download) writeReport(result *fetcher.Result, err error) error {
 	}
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
+		return err
+	}
+	if d.settings.report == toStdout {
+		_, err := d.env.Stdout.Write(append(text, '\n'))
 		return err
 	}
 	file := d.env.path(d.settings.report)

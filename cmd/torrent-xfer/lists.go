@@ -39,7 +39,9 @@ func mirrorsOf(env Env, s settings, from caller, u *url.URL) (mirrors []*url.URL
 	}
 	seen := map[string]bool{u.String(): true}
 	for _, w := range warnings {
-		warn(env.Stderr, "%s", w)
+		if !s.quiet {
+			warn(env.Stderr, "%s", w)
+		}
 	}
 	for _, m := range append(named, found...) {
 		if key := m.String(); (m.Scheme == "http" || m.Scheme == "https") && !seen[key] {
@@ -55,7 +57,10 @@ func namedMirrors(list []string, u *url.URL) (mirrors []*url.URL, err error) {
 	for _, text := range list {
 		m, err := url.Parse(text)
 		if err != nil || m.Host == "" || m.Scheme != "http" && m.Scheme != "https" {
-			return nil, usageError("--mirror: %q is not an http or https URL", text)
+			if strings.Contains(text, "@") {
+				text = "this one" // it may hold a password
+			}
+			return nil, usageError("--mirror: not an http or https URL: %s", text)
 		}
 		if strings.HasSuffix(m.EscapedPath(), "/") {
 			m = m.JoinPath("./" + lastSegment(u))

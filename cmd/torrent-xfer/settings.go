@@ -63,7 +63,7 @@ func settingsTable() []setting {
 	return []setting{
 		{name: "output", aliases: []string{"o", "O"}, value: true, verbs: fetch,
 			usage: "write to `FILE`; - is standard output",
-			set:   func(s *settings, v string) error { s.output = v; return nil }},
+			set:   func(s *settings, v string) error { s.output = standard(v); return notEmpty(v) }},
 		{name: "mirror", value: true, many: true, verbs: lists,
 			usage: "the same file is at `URL` too; its name is appended if that ends in a slash",
 			set:   func(s *settings, v string) error { s.mirrors = append(s.mirrors, v); return nil }},
@@ -108,8 +108,8 @@ func settingsTable() []setting {
 			set: func(s *settings, v string) error { return parseBool(v, &s.quiet) }},
 		{name: "verbose", lasting: true, verbs: allVerbs, usage: "say what is done and which mirrors are set aside, and why",
 			set: func(s *settings, v string) error { return parseBool(v, &s.verbose) }},
-		{name: "report", value: true, verbs: fetch, usage: "write to `FILE` what each source gave, as JSON",
-			set: func(s *settings, v string) error { s.report = v; return nil }},
+		{name: "report", value: true, verbs: fetch, usage: "write to `FILE` what each source gave, as JSON; - is standard output",
+			set: func(s *settings, v string) error { s.report = standard(v); return notEmpty(v) }},
 		{name: "config", value: true, verbs: allVerbs, usage: "read `FILE` instead of the usual configuration",
 			set: func(s *settings, v string) error { s.config = v; return nil }},
 		{name: "probe", verbs: []string{"mirrors"}, usage: "ask each for the file: status, size, latency, speed",
@@ -256,6 +256,21 @@ func parseConfig(text string) (map[string][]string, error) {
 		}
 	}
 	return values, nil
+}
+
+// standard is "-" for all that is standard output, else name itself.
+func standard(name string) string {
+	if slices.Contains([]string{"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}, name) {
+		return toStdout
+	}
+	return name
+}
+
+func notEmpty(name string) error {
+	if name == "" {
+		return errors.New("the name is empty")
+	}
+	return nil
 }
 
 func parseBool(v string, to *bool) error {

@@ -40,18 +40,40 @@ func TestParseDuration(t *testing.T) {
 func TestArrange(t *testing.T) {
 	for _, c := range []struct{ in, want []string }{
 		{[]string{"U", "D", "--sha256", "X"}, []string{"--sha256", "X", "--", "U", "D"}},
-		{[]string{"-q", "-O", "out", "U"}, []string{"-q", "-O", "out", "--", "U"}},
+		{[]string{"-q", "-O", "out", "U"}, []string{"--quiet", "--output", "out", "--", "U"}},
 		{[]string{"U", "-"}, []string{"--", "U", "-"}},
 		{[]string{"U", "--", "-o", "--x"}, []string{"--", "U", "-o", "--x"}},
 		{[]string{"--output=a", "U"}, []string{"--output=a", "--", "U"}},
-		{[]string{"-o", "mirrors", "U"}, []string{"-o", "mirrors", "--", "U"}},
+		{[]string{"-o", "mirrors", "U"}, []string{"--output", "mirrors", "--", "U"}},
 		{[]string{"--config", "f", "mirrors", "U", "--probe"}, []string{"mirrors", "--config", "f", "--probe", "--", "U"}},
 		{[]string{"U", "mirrors"}, []string{"--", "U", "mirrors"}},
-		{[]string{"U", "-o"}, []string{"-o", "--", "U"}},
+		{[]string{"-o", "a", "-O=b", "U"}, []string{"--output", "a", "--output=b", "--", "U"}},
+		{[]string{"-x", "U"}, []string{"-x", "--", "U"}},
+		{[]string{"U", "-o"}, nil},
+		{[]string{"mirrors", "U", "-h", "-o"}, []string{"mirrors", "--help"}},
 	} {
-		got := arrange(append([]string{"torrent-xfer"}, c.in...))
-		if !slices.Equal(got[1:], c.want) {
-			t.Errorf("%q: got %q", c.in, got)
+		got, err := arrange(append([]string{"torrent-xfer"}, c.in...))
+		if (err != nil) != (c.want == nil) || err == nil && !slices.Equal(got[1:], c.want) {
+			t.Errorf("%q: got %q, %v", c.in, got, err)
+		}
+	}
+}
+
+// Tried here and not with the program: run by root, one that knew no better would take /dev/stdout from everybody.
+func TestStandardOutput(t *testing.T) {
+	for _, name := range []string{"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "-"} {
+		_, dest, err := target(settings{}, []string{"http://127.0.0.1/a", name})
+		if err != nil || dest != toStdout {
+			t.Errorf("%s is %q, %v", name, dest, err)
+		}
+		for _, d := range settingsTable() {
+			var s settings
+			if d.name != "output" && d.name != "report" {
+				continue
+			}
+			if err := d.set(&s, name); err != nil || s.output+s.report != toStdout {
+				t.Errorf("--%s %s is %q, %v", d.name, name, s.output+s.report, err)
+			}
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"torrent-xfer/fetcher"
@@ -16,7 +17,8 @@ var (
 	// changing are names whose content changes under one URL; their torrents are never looked for.
 	changing = regexp.MustCompile(`(?i)^(.*\.(sig|asc|gpg|torrent)|.*\.(db|files)(\.tar(\.[a-z0-9]+)?)?|InRelease|Release|repomd\.xml(\.key)?|` +
 		`(Packages|Sources|Release|Index)(\.[a-z0-9]+)?|Translation-[^.]+(\.[a-z0-9]+)?|Contents-[^.]+(\.[a-z0-9]+)?)$`)
-	database = regexp.MustCompile(`\.(db|files)$`)
+	database    = regexp.MustCompile(`\.(db|files)$`)
+	placeholder = regexp.MustCompile(`\{[a-z]+\}`)
 )
 
 // torrentHint tells the engine where the torrent of u may be.
@@ -53,6 +55,11 @@ func torrentHint(env Env, location string, u *url.URL, mirrors []*url.URL, repos
 	return hint, nil
 }
 
+// namesTorrent tells whether location is one torrent that has to be there.
+func namesTorrent(location string) bool {
+	return location != "auto" && location != "none" && !strings.Contains(location, "{")
+}
+
 func readTorrent(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -78,6 +85,11 @@ func sibling(u *url.URL) *url.URL {
 
 // fromTemplate fills the template for u and for each mirror.
 func fromTemplate(env Env, template string, u *url.URL, mirrors []*url.URL, hint fetcher.TorrentHint) (fetcher.TorrentHint, error) {
+	for _, p := range placeholder.FindAllString(template, -1) {
+		if !slices.Contains([]string{"{url}", "{root}", "{file}"}, p) {
+			return hint, usageError("--torrent: %s is none of {url}, {root}, {file}", p)
+		}
+	}
 	below := "/" + lastSegment(u) // the file's path below the root of its repository
 	if root, err := url.Parse(hint.Repository); err == nil && hint.Repository != "" {
 		if rest, ok := strings.CutPrefix(u.EscapedPath(), root.EscapedPath()); ok && strings.HasPrefix(rest, "/") {
