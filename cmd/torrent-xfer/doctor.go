@@ -201,7 +201,7 @@ func (f *findings) pacman(env Env, file string, named bool) (p pacmanConfig) {
 		f.note("the version of pacman is not known; %s was read", file)
 	}
 	f.servers(p, file)
-	f.xferCommand(p)
+	f.xferCommand(env, p)
 	for _, dirs := range p.cacheDir {
 		list := strings.Fields(dirs)
 		if len(list) > 1 {
@@ -249,7 +249,7 @@ func (f *findings) servers(p pacmanConfig, file string) {
 }
 
 // xferCommand checks the lines by which pacman calls us.
-func (f *findings) xferCommand(p pacmanConfig) {
+func (f *findings) xferCommand(env Env, p pacmanConfig) {
 	if len(p.xfer) == 0 {
 		f.note("XferCommand: none, pacman downloads by itself")
 		return
@@ -260,34 +260,74 @@ func (f *findings) xferCommand(p pacmanConfig) {
 			f.bad("XferCommand is empty")
 			continue
 		}
+		before := f.wrong
+		for _, w := range words {
+			if w != "%u" && w != "%o" && (strings.Contains(w, "%u") || strings.Contains(w, "%o")) {
+				f.bad("XferCommand: pacman replaces %%u and %%o only where they are whole words: %s", w)
+				break
+			}
+		}
 		if filepath.Base(words[0]) != "torrent-xfer" {
 			f.note("XferCommand: another program, %s", words[0])
 			continue
 		}
-		before := f.wrong
 		if !filepath.IsAbs(words[0]) {
 			f.bad("XferCommand: %s is no absolute path; pacman looks for it elsewhere", words[0])
 		} else if _, err := exec.LookPath(words[0]); err != nil {
 			f.bad("XferCommand: %s cannot be run", words[0])
 		}
-		for _, w := range words[1:] {
-			switch {
-			case strings.HasPrefix(w, "#"):
-				f.bad("XferCommand: pacman knows no comment at the end of a line, it passes it on: %s", command)
-			case w != "%u" && w != "%o" && (strings.Contains(w, "%u") || strings.Contains(w, "%o")):
-				f.bad("XferCommand: pacman replaces %%u and %%o only where they are whole words: %s", w)
-			default:
-				continue
-			}
-			break
+		if slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "#") }) {
+			f.bad("XferCommand: pacman knows no comment at the end of a line, it passes it on: %s", command)
 		}
 		if !strings.Contains(command, "%u") || !strings.Contains(command, "%o") {
 			f.bad("XferCommand: %%u and %%o have both to be in it: %s", command)
 		}
-		if f.wrong == before {
-			f.ok("XferCommand: %s", command)
+		if f.wrong > before {
+			continue
+		}
+		if err := tryLine(env, words); err != nil {
+			f.bad("XferCommand: %v: %s", err, command)
+			continue
+		}
+		f.ok("XferCommand: %s", command)
+	}
+}
+
+// tryLine reads the command line that pacman would make of words, as we would if it called us.
+func tryLine(env Env, words []string) error {
+	const from, to = "http://127.0.0.1/core/file", "/cache/file.part"
+	line := slices.Clone(words)
+	for i, w := range line {
+		switch w {
+		case "%u":
+			line[i] = from
+		case "%o":
+			line[i] = to
 		}
 	}
+	line, err := arrange(line)
+	if err != nil {
+		return err
+	}
+	env.Stdout, env.Stderr = io.Discard, io.Discard
+	app, verdict := newApp(env), errors.New("this downloads nothing")
+	app.Commands = nil
+	app.Action = func(c *cli.Context) error {
+		s, err := loadSettings(env, c)
+		if err != nil {
+			return err
+		}
+		u, dest, err := target(s, c.Args().Slice())
+		if err == nil && (u.String() != from || dest != to) {
+			err = errors.New("%u has to be the URL and %o what is written")
+		}
+		verdict = err
+		return err
+	}
+	if err := app.Run(line); err != nil {
+		return err
+	}
+	return verdict
 }
 
 // parsePacmanConf reads the options that matter here, as pacman's src/common/ini.c reads lines.
