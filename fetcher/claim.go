@@ -44,12 +44,14 @@ type Feed struct {
 	acc     int64
 	accFrom time.Time
 	last    time.Time
+	paused  bool          // by the rate limit: its silence is ours
 	trip    time.Duration // round trip, as the latest request showed; 0: none yet
 	warm    bool          // a connection is open
 	lull    time.Duration // longest pause within a body so far
 	lapses  int           // claims lost in silence, in a row
 
 	bytes     int64
+	placed    int64 // of bytes: what became a block of the file
 	requests  int
 	firstByte time.Duration
 	blame     string
@@ -64,11 +66,20 @@ func (s *Sink) open(name, host string) *Feed {
 	return f
 }
 
-func (f *Feed) setActive(on bool) {
+// join and leave tell the Sink that the source is at work, or is not any more and why. A ban that comes in between waits
+// for the source.
+func (f *Feed) join() {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
-	f.active = on
-	if on {
+	f.active = true
+	f.s.wake()
+}
+
+func (f *Feed) leave(why error) {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	f.active = false
+	if f.banned == why || f.banned == errLost {
 		f.banned = nil
 	}
 	f.s.wake()
@@ -98,7 +109,7 @@ func (f *Feed) speed(now time.Time) float64 {
 		if f.rate == 0 { // not measured yet: a guess that fades with silence
 			v = float64(c.pos-c.start) / (now.Sub(f.accFrom) + 20*time.Millisecond).Seconds()
 		}
-		if quiet, usual := now.Sub(f.last), f.patience(quietAfter); quiet > usual {
+		if quiet, usual := f.quiet(now), f.patience(quietAfter); quiet > usual {
 			v *= float64(usual) / float64(quiet)
 		}
 	}
@@ -107,6 +118,13 @@ func (f *Feed) speed(now time.Time) float64 {
 
 // patience is how long a silence has to last to mean something: servers that limit a rate send in bursts.
 func (f *Feed) patience(least time.Duration) time.Duration { return max(least, f.lull*3/2) }
+
+func (f *Feed) quiet(now time.Time) time.Duration {
+	if f.paused {
+		return 0
+	}
+	return now.Sub(f.last)
+}
 
 // delay is the expected time from a request to its first byte: a round trip, two if a connection has to be made.
 func (f *Feed) delay() time.Duration {
@@ -183,6 +201,8 @@ type Claim struct {
 	crc    uint32
 	busy   int64 // bytes before this offset are being written: nobody else may take them
 	lost   bool
+	solo   bool // a piece that has to come from one source
+	void   bool // what it gave is of no use
 	silent bool // lost in silence once too often
 	held   bool // counted among the Sink's claims
 	began  bool // a body byte has arrived
@@ -269,7 +289,7 @@ func (c *Claim) Begin(size int64, v validator) error {
 		}
 		if !c.held { // asked for before anything could be verified
 			b := int(c.start / BlockSize)
-			if size < 0 || b >= len(s.have) || s.have[b] || s.claimAt(c.start) != nil {
+			if size < 0 || b >= len(s.have) || s.have[b] || s.soloBlock(b) || s.claimAt(c.start) != nil {
 				return errLost
 			}
 			c.end = s.size
@@ -291,6 +311,7 @@ func (c *Claim) Begin(size int64, v validator) error {
 		s.version = v
 	}
 	s.lead = c
+	s.unsure = size < 0 && s.size >= 0
 	s.hold(c)
 	if size >= 0 && s.size < 0 {
 		s.setSize(size)
@@ -311,9 +332,24 @@ func anotherSize(size, expected int64) error {
 	return &otherVersion{fmt.Sprintf("has another version (%d bytes instead of %d)", size, expected), size}
 }
 
+// covers is the range in which nobody else may write. What a lost claim is writing at this moment belongs to it.
+func (c *Claim) covers() (from, to int64) {
+	switch {
+	case c.lost && c.busy > c.pos:
+		return c.block(), roundUp(c.busy)
+	case c.lost:
+		return 0, 0
+	case c.end < 0:
+		return c.block(), math.MaxInt64
+	}
+	return c.block(), c.end
+}
+
+func roundUp(off int64) int64 { return (off + BlockSize - 1) / BlockSize * BlockSize }
+
 func (s *Sink) claimAt(off int64) *Claim {
 	for _, c := range s.claims {
-		if !c.lost && off >= c.block() && (off < c.end || c.end < 0) {
+		if from, to := c.covers(); off >= from && off < to {
 			return c
 		}
 	}
@@ -355,11 +391,16 @@ func (c *Claim) Write(p []byte) (int, error) {
 				continue
 			}
 			s.duplicate += int64(len(p))
+			if s.unsure && s.lead == c {
+				c.void = true
+				return written, anotherSize(c.pos+int64(len(p)), s.size)
+			}
 			return written, errLost
 		}
 		c.busy = c.pos + n
+		size := s.size
 		s.mu.Unlock()
-		err := s.put(c, p[:n])
+		err := s.put(c, p[:n], size)
 		s.mu.Lock()
 		if err != nil {
 			s.fail(err)
@@ -372,7 +413,7 @@ func (c *Claim) Write(p []byte) (int, error) {
 }
 
 // put writes p at c.pos and records the blocks that became whole.
-func (s *Sink) put(c *Claim, p []byte) error {
+func (s *Sink) put(c *Claim, p []byte, size int64) error {
 	if _, err := s.file.WriteAt(p, c.pos); err != nil {
 		return err
 	}
@@ -383,14 +424,17 @@ func (s *Sink) put(c *Claim, p []byte) error {
 		n := min(BlockSize-pos%BlockSize, int64(len(p)))
 		crc = crc32.Update(crc, castagnoli, p[:n])
 		p, pos = p[n:], pos+n
-		if pos%BlockSize == 0 || pos == s.size {
+		if pos%BlockSize == 0 || pos == size {
 			sums = append(sums, crc)
 			crc = 0
 		}
 	}
-	s.journal.blocks(first, sums)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if size != s.size && pos == s.size && pos%BlockSize != 0 { // the size became known meanwhile
+		sums = append(sums, crc)
+	}
+	s.journal.blocks(first, sums)
 	c.pos, c.crc = pos, crc
 	if c.lost {
 		return nil
@@ -412,15 +456,19 @@ func (c *Claim) End() error {
 	}
 	if c.end < 0 {
 		rest := c.pos % BlockSize
-		s.setSize(c.pos)
+		s.size = c.pos
 		if rest > 0 {
 			s.blockDone(int(c.pos/BlockSize), c.feed, c.crc)
 		}
-		s.finishIfFull()
+		s.setSize(c.pos)
 		return nil
 	}
 	if c.pos < c.end {
 		return errShort
+	}
+	if s.lead == c {
+		s.unsure = false
+		s.finishIfFull()
 	}
 	return nil
 }
@@ -451,8 +499,14 @@ func (c *Claim) Close() {
 		s.duplicate += part
 	}
 	if s.lead == c {
-		s.lead = nil
+		s.lead, s.unsure = nil, false
 		s.plain = c.block()
+		if c.void {
+			for b := range s.have {
+				s.forget(b)
+			}
+			s.plain = 0
+		}
 	}
 	s.wake()
 }
@@ -460,8 +514,8 @@ func (c *Claim) Close() {
 // taken reports whether some claim covers block b.
 func (s *Sink) taken(b int) bool { return s.claimAt(int64(b)*BlockSize) != nil }
 
-// gap finds the longest run of blocks that nobody has or fetches. Pieces that f gave wrong before are not offered to it.
-func (s *Sink) gap(f *Feed) (lo, hi int) {
+// gap finds the longest run of blocks that nobody has or fetches.
+func (s *Sink) gap() (lo, hi int) {
 	start := -1
 	flush := func(b int) {
 		if start >= 0 && b-start > hi-lo {
@@ -469,21 +523,24 @@ func (s *Sink) gap(f *Feed) (lo, hi int) {
 		}
 		start = -1
 	}
-	claims := slices.Clone(s.claims)
-	slices.SortFunc(claims, func(a, b *Claim) int { return cmp.Compare(a.pos, b.pos) })
+	type span struct{ from, to int64 }
+	var taken []span
+	for _, c := range s.claims {
+		if from, to := c.covers(); from < to {
+			taken = append(taken, span{from, to})
+		}
+	}
+	slices.SortFunc(taken, func(a, b span) int { return cmp.Compare(a.from, b.from) })
 	n := len(s.have)
 	for b := 0; b < n; b++ {
-		for len(claims) > 0 && (claims[0].lost || claims[0].end >= 0 && claims[0].end <= int64(b)*BlockSize) {
-			claims = claims[1:]
+		for len(taken) > 0 && taken[0].to <= int64(b)*BlockSize {
+			taken = taken[1:]
 		}
 		switch {
-		case len(claims) > 0 && claims[0].block() <= int64(b)*BlockSize:
+		case len(taken) > 0 && taken[0].from <= int64(b)*BlockSize:
 			flush(b)
-			if claims[0].end < 0 {
-				return lo, hi
-			}
-			b = max(b, blocks(claims[0].end)-1)
-		case s.have[b], len(s.bad) > 0 && s.gaveWrong(f, b):
+			b = max(b, blocks(min(taken[0].to, s.size))-1)
+		case s.have[b], s.soloBlock(b):
 			flush(b)
 		case start < 0:
 			start = b
@@ -494,11 +551,11 @@ func (s *Sink) gap(f *Feed) (lo, hi int) {
 }
 
 func (s *Sink) firstGap() (lo, hi int) {
-	for lo < len(s.have) && (s.have[lo] || s.taken(lo)) {
+	for lo < len(s.have) && (s.have[lo] || s.taken(lo) || s.soloBlock(lo)) {
 		lo++
 	}
 	hi = lo
-	for hi < len(s.have) && !s.have[hi] && !s.taken(hi) {
+	for hi < len(s.have) && !s.have[hi] && !s.taken(hi) && !s.soloBlock(hi) {
 		hi++
 	}
 	return lo, hi
@@ -580,7 +637,7 @@ func (s *Sink) stuck(f *Feed, now time.Time) bool {
 // busy is the speed of all that is being received now, but for a's and b's.
 func (s *Sink) busy(now time.Time, a, b *Feed) (sum float64) {
 	for _, c := range s.claims {
-		if c.feed != a && c.feed != b && !c.lost && c.began && now.Sub(c.feed.last) < lullAfter {
+		if c.feed != a && c.feed != b && !c.lost && c.began && c.feed.quiet(now) < lullAfter {
 			sum += c.feed.speed(now)
 		}
 	}
@@ -593,12 +650,17 @@ func (s *Sink) assign(f *Feed, now time.Time) *Claim {
 	if s.salvaging {
 		return nil
 	}
-	lo, hi := s.gap(f)
+	if c := s.assignSolo(f, now); c != nil {
+		return c
+	}
+	lo, hi := s.gap()
 	if lo == hi {
 		return s.relieve(f, now)
 	}
 	if f.whole {
-		lo, hi = s.firstGap()
+		if lo, hi = s.firstGap(); lo == hi {
+			return nil
+		}
 		c := s.claimRange(f, int64(lo)*BlockSize, min(int64(hi)*BlockSize, s.size), now)
 		c.open = true
 		return c
@@ -617,11 +679,32 @@ func (s *Sink) assign(f *Feed, now time.Time) *Claim {
 		if near := (from + step/2) / step * step; hi-from >= 20*step && near > lo && near < hi {
 			from = near
 		}
-		if s.solo[from/step] {
-			from = max(lo, from/step*step)
-		}
 	}
 	return s.claimRange(f, int64(from)*BlockSize, min(int64(hi)*BlockSize, s.size), now)
+}
+
+// assignSolo claims a piece that has to come whole from one source, unless f gave it wrong before.
+func (s *Sink) assignSolo(f *Feed, now time.Time) *Claim {
+	for p := range s.solo {
+		lo, hi := s.pieceBlocks(p)
+		if s.pieces[p] != pieceMissing || f.whole || s.gaveWrong(f, lo) {
+			continue
+		}
+		free := true
+		for b := lo; b < hi && free; b++ {
+			free = !s.taken(b)
+		}
+		if !free {
+			continue
+		}
+		for b := lo; b < hi; b++ {
+			s.forget(b)
+		}
+		c := s.claimRange(f, int64(lo)*BlockSize, min(int64(hi)*BlockSize, s.size), now)
+		c.solo = true
+		return c
+	}
+	return nil
 }
 
 func (s *Sink) claimRange(f *Feed, from, to int64, now time.Time) *Claim {
@@ -635,7 +718,7 @@ func (c *Claim) eta(now time.Time, mean float64) float64 {
 	u := c.feed.speed(now)
 	if c.began {
 		rest := float64(c.end-c.pos) / max(u, 1)
-		if quiet := now.Sub(c.feed.last); quiet > c.feed.patience(lullAfter) {
+		if quiet := c.feed.quiet(now); quiet > c.feed.patience(lullAfter) {
 			rest += quiet.Seconds() // it may well last as long again
 		}
 		return rest
@@ -671,17 +754,22 @@ func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
 		}
 		low := c.block()
 		if c.busy > c.pos {
-			low = (c.busy + BlockSize - 1) / BlockSize * BlockSize
+			low = roundUp(c.busy)
+		}
+		if c.solo {
+			if low = c.start; c.busy > c.pos || s.gaveWrong(f, int(low/BlockSize)) {
+				continue
+			}
 		}
 		t := c.eta(now, mean)
 		u := float64(c.end-c.pos) / max(t, 1e-6)
 		keep := int64(u * (wait*v + float64(c.end-c.pos)) / (u + v))
 		at := (c.pos + keep + BlockSize/2) / BlockSize * BlockSize
-		if at >= c.end || at <= c.pos || c.end-c.block() <= BlockSize || (s.manifest != nil && s.solo[int(at/s.manifest.PieceLength)]) {
+		if at >= c.end || at <= c.pos || c.end-c.block() <= BlockSize || c.solo {
 			at = low
 		}
 		at = max(at, low)
-		if at >= c.end || len(s.bad) > 0 && s.manifest != nil && s.gaveWrong(f, int(at/BlockSize)) {
+		if at >= c.end {
 			continue
 		}
 		ends := max(wait+float64(c.end-at)/v, float64(at-c.pos)/u)
@@ -699,8 +787,11 @@ func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
 	if victim == nil {
 		return nil
 	}
-	end := victim.end
+	end, solo := victim.end, victim.solo
 	s.cut(victim, split)
+	if solo {
+		return s.assignSolo(f, now)
+	}
 	return s.claimRange(f, split, end, now)
 }
 
@@ -733,7 +824,7 @@ func (s *Sink) soften(c *Claim) {
 	now := time.Now()
 	want := min(s.ration(c.feed, now), max(int64(c.feed.speed(now)*stepSeconds), probeBytes))
 	limit := min(len(s.have), b+max(blocks(want), 1))
-	for b < limit && !s.have[b] && !s.taken(b) {
+	for b < limit && !s.have[b] && !s.taken(b) && !s.soloBlock(b) {
 		b++
 	}
 	c.end = min(int64(b)*BlockSize, s.size)
@@ -765,11 +856,17 @@ func (s *Sink) extend(c *Claim) bool {
 			b++
 			continue
 		}
+		if s.soloBlock(b) {
+			return false
+		}
 		other := s.claimAt(off)
 		if other != nil && other != c {
+			if other.lost || other.solo {
+				return false
+			}
 			low := other.block()
 			if other.busy > other.pos {
-				low = (other.busy + BlockSize - 1) / BlockSize * BlockSize
+				low = roundUp(other.busy)
 			}
 			_, mean, _, _ := s.outlook(now)
 			if other.end < 0 || low >= other.end || low-from > reach ||

@@ -41,16 +41,18 @@ type job struct {
 	since  time.Time // condition of a volatile file; zero: none
 	expect Expect    // of the caller, and of an earlier run of his
 
-	mirrors []*mirror // best first
-	ended   chan exit
-	workers sync.WaitGroup
-	crew    crew
-	torrent torrents
-	sizes   map[int64]map[string]bool // which hosts say what other size
-	only    *mirror                   // the one mirror that is being tried alone; nil: all may work
-	alone   []*mirror
-	checked []bool // blocks that two mirrors gave alike
-	local   bool   // the destination or the partial file may hold pieces
+	mirrors  []*mirror // best first
+	ended    chan exit
+	workers  sync.WaitGroup
+	crew     crew
+	torrent  torrents
+	sizes    map[int64]map[string]bool // which hosts say what other size
+	only     *mirror                   // the one mirror that is being tried alone; nil: all may work
+	alone    []*mirror
+	tried    map[*mirror]bool // alone
+	mismatch bool             // the digest said no at least once
+	checked  []bool           // blocks that two mirrors gave alike
+	local    bool             // the destination or the partial file may hold pieces
 
 	begun    time.Time
 	reported time.Time // of the last progress event
@@ -69,7 +71,7 @@ type exit struct {
 
 func (f *Fetcher) fetch(ctx context.Context, req Request) (result *Result, err error) {
 	j := &job{Fetcher: f, req: req, log: f.Log, limit: newLimit(f.LimitRate), stall: f.StallTimeout,
-		expect: req.Expect, ended: make(chan exit, 64), sizes: map[int64]map[string]bool{}, torrent: torrents{rejected: map[string]bool{}}, begun: time.Now()}
+		expect: req.Expect, ended: make(chan exit, 64), sizes: map[int64]map[string]bool{}, tried: map[*mirror]bool{}, torrent: torrents{rejected: map[string]bool{}}, begun: time.Now()}
 	if j.log == nil {
 		j.log = slog.New(slog.DiscardHandler)
 	}
@@ -129,9 +131,11 @@ func (j *job) fetchRemote(ctx context.Context, result *Result) error {
 		d, err = openVolatile(j.req.Dest)
 	} else {
 		var done bool
-		d, done, err = openDest(ctx, j.req.Dest, j.req.Partial)
-		if done {
-			return j.take(ctx, result)
+		if d, done, err = openDest(ctx, j.req.Dest, j.req.Partial); done {
+			if ok, err := j.take(ctx, result); ok || err != nil {
+				return err
+			}
+			d, _, err = openDest(ctx, j.req.Dest, j.req.Partial) // not what was asked for here
 		}
 	}
 	if err != nil {
@@ -167,12 +171,11 @@ func (j *job) fetchRemote(ctx context.Context, result *Result) error {
 
 	err = j.run(ctx)
 	if errors.Is(err, errNotModified) {
-		if err = copyInto(d.file, j.req.Cached); err == nil {
+		var n int64
+		if n, err = copyInto(d.file, j.req.Cached); err == nil {
 			result.NotChanged = true
 			j.mtime = j.since
-			if info, serr := d.file.Stat(); serr == nil {
-				j.sink.size = info.Size()
-			}
+			j.sink.size = n
 		}
 	}
 	if err == nil {
@@ -202,24 +205,20 @@ func (s *Sink) worthKeeping() bool {
 	return s.journal != nil && s.journal.f != nil && s.got > 0
 }
 
-// take accepts what another process has put at the destination while this one waited for it.
-func (j *job) take(ctx context.Context, result *Result) error {
+// take accepts what another process has put at the destination while this one waited for it, if it is what was asked for.
+func (j *job) take(ctx context.Context, result *Result) (bool, error) {
 	info, err := os.Stat(j.req.Dest)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrWrite, err)
+	if err != nil || j.expect.Size > 0 && info.Size() != j.expect.Size {
+		return false, nil
 	}
 	if j.expect.digest() {
-		ok, err := checkFile(ctx, j.req.Dest, j.expect)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return fmt.Errorf("%w: another process put it there", ErrWrong)
+		if ok, err := checkFile(ctx, j.req.Dest, j.expect); !ok || err != nil {
+			return false, err
 		}
 		result.Verified = j.expect.kind()
 	}
 	result.Size, result.Resumed = info.Size(), info.Size()
-	return nil
+	return true, nil
 }
 
 func checkFile(ctx context.Context, path string, want Expect) (bool, error) {
@@ -239,16 +238,24 @@ func checkFile(ctx context.Context, path string, want Expect) (bool, error) {
 	return ok && err == nil, nil
 }
 
-func copyInto(dst *os.File, path string) error {
+// copyInto replaces the content of dst, which may hold a part of something else, and returns the bytes copied.
+func copyInto(dst *os.File, path string) (int64, error) {
 	src, err := os.Open(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer src.Close()
-	if _, err := io.Copy(dst, src); err != nil {
-		return fmt.Errorf("%w: %w", ErrWrite, err)
+	if err := dst.Truncate(0); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrWrite, err)
 	}
-	return nil
+	if _, err := dst.Seek(0, io.SeekStart); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	n, err := io.Copy(dst, src)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrWrite, err)
+	}
+	return n, nil
 }
 
 // copyLocal fetches a file URL (RFC 8089).

@@ -173,6 +173,7 @@ func (s *Sink) resume(old *os.File, known Expect, disk *Feed) (resumed int64, ex
 	case h == nil || len(sums) == 0,
 		!h.Expect.agrees(known),
 		known.Size > 0 && h.Size >= 0 && h.Size != known.Size,
+		h.Size == 0 || h.Size > maxShared && h.Shared || !s.holds(sums, h.Size),
 		h.Shared && (h.Size < 0 || h.Manifest == nil && !h.Expect.digest() && !known.digest()),
 		old.Truncate(whole) != nil:
 		return 0, known
@@ -218,7 +219,21 @@ func (s *Sink) resume(old *os.File, known Expect, disk *Feed) (resumed int64, ex
 	if h.Shared {
 		s.share(h.Manifest)
 	} else {
+		s.mu.Lock()
 		s.plain = resumed
+		s.finishIfFull()
+		s.mu.Unlock()
 	}
 	return resumed, expect
+}
+
+// holds reports whether the blocks of a journal can be in a file of that size, and are in the partial file.
+func (s *Sink) holds(sums map[int]uint32, size int64) bool {
+	info, err := s.file.Stat()
+	for b := range sums {
+		if err != nil || size >= 0 && b >= blocks(size) || int64(b)*BlockSize >= info.Size() {
+			return false
+		}
+	}
+	return true
 }

@@ -109,6 +109,10 @@ func (m *mirror) fetch(ctx context.Context, c *Claim) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.mu.Lock()
+	if c.lost || c.held && c.end == c.start {
+		s.mu.Unlock()
+		return errLost // taken over before it was asked for
+	}
 	c.cancel, c.asked = cancel, time.Now()
 	m.feed.requests++
 	start, end, open := c.start, c.end, c.open
@@ -150,7 +154,7 @@ func (m *mirror) fetch(ctx context.Context, c *Claim) error {
 	defer res.Body.Close()
 	size, from, err := m.examine(res, ranged, start, end)
 	if err != nil {
-		return err
+		return explain(err)
 	}
 	version := validator{res.Header.Get("ETag"), res.Header.Get("Last-Modified")}
 	if from < start {
@@ -186,8 +190,12 @@ func (m *mirror) fetch(ctx context.Context, c *Claim) error {
 			if _, werr := c.Write(chunk[:n]); werr != nil {
 				return werr
 			}
-			if m.job.limit != nil {
-				if err := m.job.limit.WaitN(ctx, n); err != nil {
+			if m.job.limit != nil { // our own waiting is not the mirror's silence
+				watch.Stop()
+				m.feed.pause(true)
+				err := m.job.limit.WaitN(ctx, n)
+				m.feed.pause(false)
+				if err != nil {
 					return explain(err)
 				}
 				watch.Reset(silent)
@@ -223,6 +231,12 @@ func (f *Feed) arrived(c *Claim) {
 	f.warm = false // until this body has been read to its end
 }
 
+func (f *Feed) pause(on bool) {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	f.paused, f.last = on, time.Now()
+}
+
 func (f *Feed) setWarm() {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
@@ -233,7 +247,7 @@ func (f *Feed) setWarm() {
 // begins at from.
 func (m *mirror) examine(res *http.Response, ranged bool, start, end int64) (size, from int64, err error) {
 	switch res.StatusCode {
-	case http.StatusOK, http.StatusPartialContent:
+	case http.StatusOK, http.StatusNonAuthoritativeInfo, http.StatusPartialContent:
 	case http.StatusNotModified:
 		if !m.job.since.IsZero() {
 			return 0, 0, errNotModified
@@ -250,7 +264,7 @@ func (m *mirror) examine(res *http.Response, ranged bool, start, end int64) (siz
 	if m.isWebPage(res) && !m.webPage {
 		return 0, 0, errWebPage
 	}
-	if res.StatusCode == http.StatusOK {
+	if res.StatusCode != http.StatusPartialContent {
 		if ranged && start == 0 {
 			return res.ContentLength, 0, nil // the whole begins with the part
 		}

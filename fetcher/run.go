@@ -23,12 +23,14 @@ const (
 	lateUnknown    = 400 * time.Millisecond // first byte of a plain download from a host nobody knows
 	latePlain      = 3                      // plain requests racing at most
 	idleTooLong    = 3 * time.Second        // silence of one mirror while others could do its work
+	maxShared      = 64 << 30               // bytes; the books of a larger file would cost too much memory: it comes from one mirror
 	longestWait    = time.Minute            // for a mirror that asks for patience, if there is no other
 )
 
 var (
-	errSilent = &stalled{"stalled"}
-	errSlow   = &stalled{"was too slow"}
+	errSilent  = &stalled{"stalled"}
+	errUseless = &badAnswer{"can give nothing that is still missing"}
+	errSlow    = &stalled{"was too slow"}
 )
 
 // crew is how many mirrors are wanted, and how that was found out.
@@ -100,7 +102,7 @@ func (j *job) run(ctx context.Context) (err error) {
 		cancel()
 		j.settleUp(err)
 	}()
-	if j.resumed == 0 || !j.sink.shared() {
+	if j.resumed == 0 || !j.sink.shared() || j.torrent.sworn != nil {
 		if err := j.begin(ctx); err != nil {
 			return err
 		}
@@ -112,19 +114,23 @@ func (j *job) run(ctx context.Context) (err error) {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {
-		full := j.sink.Full()
-		if j.waitsForTorrent() {
-			select {
-			case <-full:
-				full = j.torrent.grace(ctx)
-			default:
+		full, complete := j.sink.Full(), false
+		select {
+		case <-full:
+			complete = true
+			if j.waitsForTorrent() {
+				full = j.torrent.grace()
 			}
+		default:
 		}
 		if j.torrent.asking > 0 || j.torrent.dispute != nil {
 			full = nil
 		}
 		select {
 		case <-full:
+			if !complete && j.waitsForTorrent() {
+				continue
+			}
 			done, err := j.whole(ctx)
 			if done || err != nil {
 				return err
@@ -167,11 +173,14 @@ func (j *job) whole(ctx context.Context) (done bool, err error) {
 	}
 	ok, err := j.expect.check(ctx, j.sink.file, j.knownSize())
 	switch {
+	case ctx.Err() != nil:
+		return false, ctx.Err()
 	case err != nil:
 		return false, fmt.Errorf("%w: %w", ErrWrite, err)
 	case ok:
 		return true, nil
 	}
+	j.mismatch = true
 	return j.unmask(ctx)
 }
 
@@ -183,6 +192,7 @@ func (j *job) settleUp(err error) {
 	}()
 	j.workers.Wait()
 	close(j.ended)
+	j.sink.stopHashing()
 	if errors.Is(err, context.Canceled) {
 		return
 	}
@@ -229,7 +239,7 @@ func (j *job) staff(ctx context.Context) error {
 	if full {
 		return nil
 	}
-	if !shared && size >= 0 && j.expect.digest() && len(j.mirrors) > 1 && size >= bytesPerMirror {
+	if !shared && size >= 0 && j.expect.digest() && len(j.mirrors) > 1 && size >= bytesPerMirror && size <= maxShared {
 		j.sink.share(nil) // the first answer told the size
 		shared = true
 	}
@@ -237,7 +247,7 @@ func (j *job) staff(ctx context.Context) error {
 	want := 1
 	if shared {
 		want = j.crewSize(now)
-	} else if n := j.working(); n > 0 && !lead && n < latePlain && now.Sub(j.crew.hedged) > j.patience() {
+	} else if n := j.working(); n > 0 && !lead && n < min(latePlain, j.maxMirrors()) && now.Sub(j.crew.hedged) > j.patience() {
 		want = n + 1
 	}
 	for n := j.working(); n < want; n++ {
@@ -275,13 +285,13 @@ func (j *job) hire(ctx context.Context, m *mirror, now time.Time) {
 		m.begun = now
 	}
 	j.crew.hedged = now
-	m.feed.setActive(true)
+	m.feed.join()
 	j.workers.Add(1)
 	go func() {
 		defer j.workers.Done()
 		defer stop()
 		err := m.Fill(mctx, j.sink)
-		m.feed.setActive(false)
+		m.feed.leave(err)
 		j.ended <- exit{m, err}
 	}()
 }
@@ -316,12 +326,16 @@ func (j *job) patient() bool {
 	return false
 }
 
+func (j *job) maxMirrors() int {
+	if j.MaxMirrors > 0 {
+		return j.MaxMirrors
+	}
+	return defaultMaxMirrors
+}
+
 // crewSize is how many mirrors should share the work now.
 func (j *job) crewSize(now time.Time) int {
-	limit := j.MaxMirrors
-	if limit <= 0 {
-		limit = defaultMaxMirrors
-	}
+	limit := j.maxMirrors()
 	s := j.sink
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -331,6 +345,9 @@ func (j *job) crewSize(now time.Time) int {
 	if !c.planned {
 		c.planned = true
 		c.want = min(max(int((remaining+bytesPerMirror-1)/bytesPerMirror), 1), firstCrew)
+		if j.limit != nil {
+			c.want = 1 // one may well do
+		}
 		c.grown = now
 		s.growing = c.want < limit && j.available(now) > c.want
 		return min(c.want, limit)
@@ -383,7 +400,7 @@ func (j *job) look(now time.Time) {
 		if m.state != inUse || f.claim == nil || f.banned != nil {
 			continue
 		}
-		quiet := now.Sub(f.last)
+		quiet := f.quiet(now)
 		if !f.claim.began {
 			quiet = now.Sub(f.claim.asked)
 		}
@@ -399,7 +416,7 @@ func (j *job) look(now time.Time) {
 		if m.state != inUse || f.claim == nil || f.banned != nil {
 			continue
 		}
-		quiet := now.Sub(f.last)
+		quiet := f.quiet(now)
 		if !f.claim.began {
 			quiet = now.Sub(f.claim.asked)
 		}
@@ -416,6 +433,13 @@ func (j *job) look(now time.Time) {
 	case n >= j.crew.want && reserve.chances == 0 && slowest.feed.speed(now) < mean/4 && remaining > 5*total && now.Sub(j.crew.rotated) > time.Second:
 		j.crew.rotated = now
 		slowest.feed.ban(errSlow)
+	}
+	if s.many && n > 0 && len(s.claims) == 0 && s.pending == 0 && !s.isFull() && !s.salvaging && now.Sub(s.gotAt) > stuckAfter+j.stall {
+		for _, m := range j.mirrors { // all wait for each other, or for what nobody else can give
+			if m.state == inUse {
+				m.feed.ban(errUseless)
+			}
+		}
 	}
 	size, received := s.size, s.received
 	s.mu.Unlock()
@@ -475,9 +499,6 @@ func (j *job) left(e exit) error {
 			m.feed.whole = true
 			j.sink.mu.Unlock()
 			again, pause = true, 0
-		case errors.Is(err, errWebPage) && !j.sink.shared() && j.expect.Size <= 0 && !j.expect.digest():
-			m.webPage = true
-			again, pause = true, 0
 		}
 	case errors.As(err, &silent):
 		again = m.chances < 2
@@ -531,7 +552,7 @@ func (j *job) weighSize(ctx context.Context, e exit) error {
 func (j *job) gave(m *mirror) int64 {
 	j.sink.mu.Lock()
 	defer j.sink.mu.Unlock()
-	n := m.feed.bytes
+	n := m.feed.placed
 	if n-m.forgiven >= probeBytes {
 		m.chances = 0
 	}
@@ -557,7 +578,7 @@ func (j *job) exhausted(ctx context.Context) error {
 	none := j.sink.manifest != nil && j.sink.good == 0 && j.resumed == 0
 	j.sink.mu.Unlock()
 	doubtful := func(m *mirror) bool { return isWrong(m.last) || isStale(m.last) }
-	if none && j.torrent.sworn == nil && j.blamed(doubtful) {
+	if none && j.torrent.sworn == nil && j.blamed(doubtful) && j.torrentIsAlone() {
 		j.log.Info("no mirror has the file of the torrent; going on without it")
 		return j.rejectTorrent(ctx)
 	}
@@ -567,8 +588,17 @@ func (j *job) exhausted(ctx context.Context) error {
 		return j.startAgain(ctx, doubtful)
 	}
 	stale := func(m *mirror) bool { return isStale(m.last) }
-	if !j.sink.shared() && j.sink.plainPos() > 0 && j.blamed(stale) && j.expect.Size <= 0 {
+	if !j.sink.shared() && j.sink.plainPos() > 0 && j.blamed(stale) {
 		return j.startAgain(ctx, stale)
+	}
+	page := func(m *mirror) bool { return errors.Is(m.last, errWebPage) && !m.webPage }
+	if j.blamed(page) { // nobody has anything better
+		for _, m := range j.mirrors {
+			if page(m) {
+				m.webPage, m.state = true, inReserve
+			}
+		}
+		return nil
 	}
 	return j.verdict()
 }
@@ -587,7 +617,10 @@ func (j *job) blamed(f func(*mirror) bool) bool { return slices.ContainsFunc(j.m
 // startAgain forgets all bytes and gives the mirrors that f picks another chance.
 func (j *job) startAgain(ctx context.Context, f func(*mirror) bool) error {
 	j.sink.restart(j.startSize())
-	j.crew = crew{want: 1}
+	j.crew, j.checked, j.torrent.agreed = crew{want: 1}, nil, false
+	if jn := j.sink.journal; jn != nil {
+		jn.expect = j.expect
+	}
 	for _, m := range j.mirrors {
 		if m.state == setAside && f(m) {
 			m.state, m.last = inReserve, nil
@@ -613,7 +646,7 @@ func (j *job) begin(ctx context.Context) error {
 	switch {
 	case j.torrent.sworn != nil:
 		return j.adopt(ctx, j.torrent.sworn)
-	case j.expect.digest() && j.expect.Size > 0:
+	case j.expect.digest() && j.expect.Size > 0 && j.expect.Size <= maxShared:
 		j.sink.share(nil)
 	}
 	j.choose(ctx)
@@ -657,6 +690,8 @@ func (j *job) verdict() error {
 		return fmt.Errorf("%w: %w%s", ErrNotFound, first, asked)
 	case late > 0 && other == 0:
 		return fmt.Errorf("%w: %w%s", ErrTimeout, first, asked)
+	case j.mismatch:
+		return fmt.Errorf("%w: the digest is of another file", ErrWrong)
 	case first != nil:
 		return fmt.Errorf("%w%s", first, asked)
 	}

@@ -51,6 +51,7 @@ type Sink struct {
 	manifest *Manifest     // nil: none
 	version  validator     // of the copy that a plain download follows, or that an earlier run began with
 	confirm  bool          // a shared download went on from an earlier run: answers have to agree with version
+	unsure   bool          // a body of untold length has to end before the file counts as whole
 	lead     *Claim        // the one claim of a plain download
 	plain    int64         // where a plain download goes on
 
@@ -71,8 +72,12 @@ type Sink struct {
 	failed    error // the file cannot be written
 
 	received, duplicate int64
-	verifying           chan struct{} // bounds concurrent hashing
-	buffers             sync.Pool
+
+	queue      []int // pieces to be hashed
+	hashers    int
+	hashing    sync.WaitGroup
+	generation int // of what is in queue: a restart begins a new one
+	buffers    sync.Pool
 }
 
 type pieceState uint8
@@ -96,8 +101,7 @@ func newSink(file *os.File, j *journal) *Sink {
 		file: file, journal: j, size: -1,
 		changed: make(chan struct{}), full: make(chan struct{}), doubted: make(chan struct{}, 1),
 		bad: map[int][]verdict{}, solo: map[int]bool{},
-		verifying: make(chan struct{}, runtime.GOMAXPROCS(0)),
-		buffers:   sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }},
+		buffers: sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }},
 	}
 }
 
@@ -134,7 +138,9 @@ func (s *Sink) blockLen(b int) int64 { return min(BlockSize, s.size-int64(b)*Blo
 // setSize fixes the size. What a plain download has put there already is kept.
 func (s *Sink) setSize(n int64) {
 	s.size = n
-	s.grow(blocks(n))
+	if s.many {
+		s.grow(blocks(n))
+	}
 	if s.lead != nil {
 		s.lead.end = n
 	}
@@ -159,10 +165,11 @@ func (s *Sink) share(m *Manifest) {
 		if s.size < 0 {
 			s.setSize(m.Size)
 		}
+		s.dropManifest()
 		s.manifest = m
 		s.pieces = make([]pieceState, m.Pieces())
-		s.good = 0
 	}
+	s.grow(blocks(s.size))
 	s.many, s.growing, s.gotAt = true, true, time.Now()
 	if c := s.lead; c != nil {
 		s.lead = nil
@@ -188,7 +195,10 @@ func (s *Sink) restart(size int64) {
 	}
 	s.claims, s.lead = nil, nil
 	for _, f := range s.feeds {
-		if f.active && f.banned == nil {
+		switch {
+		case !f.active:
+			f.banned = nil
+		case f.banned == nil:
 			f.banned = errLost // whoever is to go on is asked again
 		}
 	}
@@ -198,9 +208,6 @@ func (s *Sink) restart(size int64) {
 	s.have, s.owner, s.sum, s.got = nil, nil, nil, 0
 	s.dropManifest()
 	s.many, s.confirm, s.plain, s.version, s.size = false, false, 0, validator{}, size
-	if size >= 0 {
-		s.grow(blocks(size))
-	}
 	s.reopen()
 	s.journal.restart(s)
 	s.wake()
@@ -209,6 +216,8 @@ func (s *Sink) restart(size int64) {
 func (s *Sink) dropManifest() {
 	s.manifest, s.pieces, s.good = nil, nil, 0
 	s.bad, s.solo = map[int][]verdict{}, map[int]bool{}
+	s.queue, s.pending = nil, 0
+	s.generation++
 }
 
 func (s *Sink) forget(b int) {
@@ -244,7 +253,7 @@ func (s *Sink) reopen() {
 }
 
 func (s *Sink) isFull() bool {
-	if s.size < 0 || s.got < s.size {
+	if s.size < 0 || s.got < s.size || s.unsure {
 		return false
 	}
 	return s.manifest == nil || s.good == len(s.pieces)
@@ -285,11 +294,12 @@ func (s *Sink) blockDone(b int, f *Feed, crc uint32) {
 	}
 	s.have[b], s.owner[b], s.sum[b] = true, f.index, crc
 	s.gotAt = time.Now()
+	n := int64(BlockSize)
 	if s.size >= 0 {
-		s.got += s.blockLen(b)
-	} else {
-		s.got += BlockSize
+		n = s.blockLen(b)
 	}
+	s.got += n
+	f.placed += n
 	if s.manifest != nil {
 		s.checkPiece(int(int64(b) * BlockSize / s.manifest.PieceLength))
 	}
@@ -313,23 +323,50 @@ func (s *Sink) checkPiece(p int) {
 	}
 	s.pieces[p] = pieceChecking
 	s.pending++
-	go s.verify(p, s.manifest)
+	s.queue = append(s.queue, p)
+	if s.hashers < runtime.GOMAXPROCS(0) {
+		s.hashers++
+		s.hashing.Add(1)
+		go s.hash()
+	}
 }
 
-func (s *Sink) verify(p int, m *Manifest) {
-	s.verifying <- struct{}{}
+// hash verifies what is in the queue.
+func (s *Sink) hash() {
+	defer s.hashing.Done()
 	buf := s.buffers.Get().(*[]byte)
-	hash, ok, err := m.SumPiece(s.file, p, *buf)
-	s.buffers.Put(buf)
-	<-s.verifying
+	defer s.buffers.Put(buf)
+	for {
+		s.mu.Lock()
+		if len(s.queue) == 0 {
+			s.hashers--
+			s.mu.Unlock()
+			return
+		}
+		p, m, generation := s.queue[0], s.manifest, s.generation
+		s.queue = s.queue[1:]
+		s.mu.Unlock()
+		hash, ok, err := m.SumPiece(s.file, p, *buf)
+		s.hashed(p, generation, hash, ok, err)
+	}
+}
 
+// stopHashing waits until nothing reads the file any more.
+func (s *Sink) stopHashing() {
+	s.mu.Lock()
+	s.queue = nil
+	s.mu.Unlock()
+	s.hashing.Wait()
+}
+
+func (s *Sink) hashed(p, generation int, hash [32]byte, ok bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pending--
 	defer s.wake()
-	if s.manifest != m || s.pieces[p] != pieceChecking {
+	if s.generation != generation {
 		return
 	}
+	s.pending--
 	switch {
 	case err != nil:
 		s.fail(err)
@@ -342,6 +379,11 @@ func (s *Sink) verify(p int, m *Manifest) {
 		s.pieces[p] = pieceMissing
 		s.badPiece(p, hash)
 	}
+}
+
+// soloBlock reports whether b is in a piece that has to come from one source.
+func (s *Sink) soloBlock(b int) bool {
+	return len(s.solo) > 0 && s.solo[int(int64(b)*BlockSize/s.manifest.PieceLength)]
 }
 
 // badPiece takes a piece that failed apart: a single giver is blamed at once, several only when the right bytes are known.

@@ -43,6 +43,7 @@ type torrents struct {
 	opinions chan opinion
 	asking   int     // second opinions under way
 	asks     int     // in all
+	agreed   bool    // two mirrors gave one wrong copy of some piece
 	dispute  []*Feed // mirrors that agree with each other against the torrent, while its other hosts are being asked
 }
 
@@ -210,6 +211,9 @@ func (j *job) choose(ctx context.Context) {
 func (j *job) adoptCandidate(ctx context.Context, c *candidate) {
 	size := j.knownSize()
 	fixed := j.expect.Size > 0 && j.expect.Size != c.manifest.Size
+	if c.manifest.Size > maxShared {
+		return
+	}
 	if fixed || size >= 0 && size != c.manifest.Size && len(c.hosts) < 2 {
 		j.log.Info("torrent not used: it is of a file of another size", "info_hash", c.manifest.InfoHash, "torrent", c.manifest.Size, "file", size)
 		return
@@ -277,7 +281,7 @@ func (j *job) rememberTorrents() {
 func (j *job) waitsForTorrent() bool { return j.torrent.pending > 0 && !j.sink.shared() }
 
 // grace is closed when the wait for a torrent is over. For one that the user named it is never.
-func (t *torrents) grace(ctx context.Context) chan struct{} {
+func (t *torrents) grace() <-chan struct{} {
 	if t.swears {
 		return nil
 	}
@@ -318,12 +322,13 @@ func (j *job) sideWith(ctx context.Context, agree ...*Feed) error {
 
 // opinion is what a further host gave for a piece that did not fit the torrent.
 type opinion struct {
-	accused *mirror
-	wrong   *wrongBytes
-	asked   []*mirror // the last one gave this
-	hash    [32]byte
-	ok      bool
-	err     error
+	manifest *Manifest
+	accused  *mirror
+	wrong    *wrongBytes
+	asked    []*mirror // the last one gave this
+	hash     [32]byte
+	ok       bool
+	err      error
 }
 
 // askOpinion is called when a mirror gave a wrong piece. If only one host stands for the torrent, another mirror is asked
@@ -343,11 +348,11 @@ func (j *job) askFurther(ctx context.Context, o opinion) {
 	if m == nil || t.sworn != nil || j.expect.digest() || t.asks == opinionsMost || o.wrong.piece >= m.Pieces() || m.PieceSize(o.wrong.piece) > opinionBytes {
 		return
 	}
-	hosts := j.standFor()
-	if len(hosts) > 1 {
-		return
+	known := append([]string{o.accused.feed.host}, j.standFor()...)
+	if len(known) > 2 {
+		known = known[:1]
 	}
-	known := append([]string{o.accused.feed.host}, hosts...)
+	o.manifest = m
 	for _, a := range o.asked {
 		known = append(known, a.feed.host)
 	}
@@ -390,6 +395,24 @@ func (j *job) standFor() []string {
 	return nil
 }
 
+// torrentIsAlone reports whether the torrent that no mirror satisfies is what has to give way: mirrors agree against it, or
+// there is only one, which curl would have believed.
+func (j *job) torrentIsAlone() bool {
+	asked := 0
+	sizes := map[int64]bool{}
+	for _, m := range j.mirrors {
+		var other *otherVersion
+		if isWrong(m.last) {
+			asked++
+			sizes[0] = true
+		} else if errors.As(m.last, &other) {
+			asked++
+			sizes[other.size] = true
+		}
+	}
+	return asked == 1 || j.torrent.agreed || len(j.sink.against()) > 0 || len(sizes) == 1 && !sizes[0]
+}
+
 // shifted is data as if it stood at offset from.
 type shifted struct {
 	data []byte
@@ -403,10 +426,15 @@ func (s shifted) ReadAt(p []byte, off int64) (int, error) {
 // heard weighs a second opinion.
 func (j *job) heard(ctx context.Context, o opinion) error {
 	j.torrent.asking--
+	j.sink.mu.Lock()
+	same := j.sink.manifest == o.manifest
+	j.sink.mu.Unlock()
 	switch by := o.asked[len(o.asked)-1]; {
+	case !same:
 	case o.err != nil:
 		j.askFurther(ctx, o)
-	case !o.ok && o.hash == o.wrong.hash && j.sink.verifies() && j.torrent.sworn == nil:
+	case !o.ok && o.hash == o.wrong.hash && j.torrent.sworn == nil:
+		j.torrent.agreed = true
 		return j.sideWith(ctx, o.accused.feed, by.feed)
 	}
 	return nil

@@ -60,7 +60,7 @@ func (j *job) unmask(ctx context.Context) (done bool, err error) {
 		hosts[m.feed.host] = true
 	}
 	if len(hosts) < 3 {
-		j.alone = j.usable()
+		j.alone = j.suspects()
 		return false, j.nextAlone()
 	}
 	return j.compare(ctx)
@@ -92,6 +92,20 @@ func (j *job) usable() []*mirror {
 	return list
 }
 
+// suspects lists the mirrors that have given something, the URL's own first: one of them may be right alone.
+func (j *job) suspects() []*mirror {
+	var list []*mirror
+	for _, m := range j.mirrors {
+		if m.feed.placed > 0 && (m.state == inReserve || isWrong(m.last)) {
+			list = append(list, m)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *mirror) int {
+		return btoi(hostKey(b.url) == hostKey(j.req.URL)) - btoi(hostKey(a.url) == hostKey(j.req.URL))
+	})
+	return list
+}
+
 // accuse sets m aside for what it sent.
 func (j *job) accuse(m *mirror, what string) {
 	err := &wrongBytes{what: "sent wrong bytes (" + what + ")", piece: -1}
@@ -106,11 +120,17 @@ func (j *job) accuse(m *mirror, what string) {
 
 // nextAlone tries the next mirror alone, keeping what it gave before.
 func (j *job) nextAlone() error {
-	if len(j.alone) == 0 {
-		j.only = nil
-		return j.verdict()
+	j.only = nil
+	for j.only == nil {
+		if len(j.alone) == 0 {
+			return j.verdict()
+		}
+		if m := j.alone[0]; !j.tried[m] {
+			j.only = m
+		}
+		j.alone = j.alone[1:]
 	}
-	j.only, j.alone = j.alone[0], j.alone[1:]
+	j.tried[j.only] = true
 	j.only.state = inReserve
 	for _, m := range j.mirrors {
 		if m != j.only {
@@ -145,8 +165,8 @@ func (j *job) compare(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	if d == nil { // everything was confirmed: whoever was outvoted may have been right
-		for _, m := range j.mirrors {
-			if m.state == setAside && isWrong(m.last) {
+		for _, m := range j.suspects() {
+			if isWrong(m.last) || hostKey(m.url) == hostKey(j.req.URL) {
 				j.alone = append(j.alone, m)
 			}
 		}
@@ -197,7 +217,7 @@ func (j *job) compare(ctx context.Context) (done bool, err error) {
 			return false, nil
 		}
 	}
-	j.alone = j.usable()
+	j.alone = j.suspects()
 	return false, j.nextAlone()
 }
 
@@ -232,7 +252,10 @@ func (j *job) findDisagreement(ctx context.Context) (*disagreement, error) {
 	var failed error
 	todo := j.spans()
 	var wg sync.WaitGroup
-	for _, m := range j.usable() {
+	for i, m := range j.usable() {
+		if i == max(j.maxMirrors(), 2) {
+			break
+		}
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
@@ -344,18 +367,19 @@ func (m *mirror) read(ctx context.Context, from, to int64) ([]byte, error) {
 	for n := 0; n < len(data); {
 		k, err := res.Body.Read(data[n:min(n+32<<10, len(data))])
 		n += k
-		watch.Reset(m.job.stall)
 		s.mu.Lock()
 		m.feed.bytes += int64(k)
 		s.received += int64(k)
 		s.mu.Unlock()
 		if m.job.limit != nil && k > 0 {
+			watch.Stop()
 			for left := k; left > 0; left -= m.job.limit.Burst() {
 				if err := m.job.limit.WaitN(ctx, min(left, m.job.limit.Burst())); err != nil {
 					return nil, err
 				}
 			}
 		}
+		watch.Reset(m.job.stall)
 		if err != nil && n < len(data) {
 			if err == io.EOF {
 				err = errShort
