@@ -43,6 +43,7 @@ type job struct {
 
 	mirrors  []*mirror // best first
 	ended    chan exit
+	epoch    int // begins anew when everything is forgotten
 	workers  sync.WaitGroup
 	crew     crew
 	torrent  torrents
@@ -65,8 +66,9 @@ type job struct {
 }
 
 type exit struct {
-	m   *mirror
-	err error
+	m     *mirror
+	err   error
+	epoch int // in which it was hired
 }
 
 func (f *Fetcher) fetch(ctx context.Context, req Request) (result *Result, err error) {

@@ -136,6 +136,9 @@ func (j *job) run(ctx context.Context) (err error) {
 				return err
 			}
 		case e := <-j.ended:
+			if e.epoch != j.epoch && (isWrong(e.err) || isStale(e.err)) {
+				e.err = errLost // it speaks of what has been given up since
+			}
 			if err := j.left(e); err != nil {
 				return err
 			}
@@ -286,13 +289,14 @@ func (j *job) hire(ctx context.Context, m *mirror, now time.Time) {
 	}
 	j.crew.hedged = now
 	m.feed.join()
+	epoch := j.epoch
 	j.workers.Add(1)
 	go func() {
 		defer j.workers.Done()
 		defer stop()
 		err := m.Fill(mctx, j.sink)
 		m.feed.leave(err)
-		j.ended <- exit{m, err}
+		j.ended <- exit{m, err, epoch}
 	}()
 }
 
@@ -616,17 +620,27 @@ func (j *job) blamed(f func(*mirror) bool) bool { return slices.ContainsFunc(j.m
 
 // startAgain forgets all bytes and gives the mirrors that f picks another chance.
 func (j *job) startAgain(ctx context.Context, f func(*mirror) bool) error {
-	j.sink.restart(j.startSize())
+	j.restart(j.startSize())
 	j.crew, j.checked, j.torrent.agreed = crew{want: 1}, nil, false
 	if jn := j.sink.journal; jn != nil {
 		jn.expect = j.expect
 	}
+	j.forgive(f)
+	return j.begin(ctx)
+}
+
+// forgive gives the mirrors that f picks another chance.
+func (j *job) forgive(f func(*mirror) bool) {
 	for _, m := range j.mirrors {
 		if m.state == setAside && f(m) {
 			m.state, m.last = inReserve, nil
 		}
 	}
-	return j.begin(ctx)
+}
+
+func (j *job) restart(size int64) {
+	j.epoch++
+	j.sink.restart(size)
 }
 
 func (j *job) startSize() int64 {

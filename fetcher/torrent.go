@@ -237,7 +237,8 @@ func (j *job) adopt(ctx context.Context, m *Manifest) error {
 	}
 	if old != nil || size >= 0 && size != m.Size {
 		j.resumed = 0
-		s.restart(m.Size)
+		j.restart(m.Size)
+		j.forgive(func(m *mirror) bool { return isWrong(m.last) || isStale(m.last) })
 	}
 	j.log.Info("torrent found", "info_hash", m.InfoHash, "pieces", m.Pieces(), "web_seeds", len(m.WebSeeds))
 	if j.local {
