@@ -31,6 +31,14 @@ type Claim struct {
 
 func (c *Claim) block() int64 { return c.pos / BlockSize * BlockSize }
 
+// quiet is how long nothing has come: since the last byte, or since it was asked for.
+func (c *Claim) quiet(now time.Time) time.Duration {
+	if !c.began {
+		return now.Sub(c.asked)
+	}
+	return c.feed.quiet(now)
+}
+
 func (c *Claim) lose() {
 	c.lost = true
 	if c.cancel != nil {

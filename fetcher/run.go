@@ -404,10 +404,7 @@ func (j *job) look(now time.Time) {
 		if m.state != inUse || f.claim == nil || f.banned != nil {
 			continue
 		}
-		quiet := f.quiet(now)
-		if !f.claim.began {
-			quiet = now.Sub(f.claim.asked)
-		}
+		quiet := f.claim.quiet(now)
 		if quiet < time.Second && f.speed(now) > 0 {
 			busy = m
 		}
@@ -420,10 +417,7 @@ func (j *job) look(now time.Time) {
 		if m.state != inUse || f.claim == nil || f.banned != nil {
 			continue
 		}
-		quiet := f.quiet(now)
-		if !f.claim.began {
-			quiet = now.Sub(f.claim.asked)
-		}
+		quiet := f.claim.quiet(now)
 		if quiet > idleTooLong && (busy != nil && busy != m || reserve != nil && reserve != m) {
 			f.ban(errSilent)
 		}
