@@ -29,7 +29,7 @@ type Claim struct {
 	cancel context.CancelFunc // ends the request; nil: none under way
 }
 
-func (c *Claim) block() int64 { return c.pos / BlockSize * BlockSize }
+func (c *Claim) block() int64 { return c.pos / blockSize * blockSize }
 
 // quiet is how long nothing has come: since the last byte, or since it was asked for.
 func (c *Claim) quiet(now time.Time) time.Duration {
@@ -115,7 +115,7 @@ func (c *Claim) Begin(size int64, v validator) error {
 			return &otherVersion{what: "has another version of the file"}
 		}
 		if !c.held { // asked for before anything could be verified
-			b := int(c.start / BlockSize)
+			b := int(c.start / blockSize)
 			if size < 0 || b >= len(s.have) || s.have[b] || s.soloBlock(b) || s.claimAt(c.start) != nil {
 				return errLost
 			}
@@ -172,7 +172,7 @@ func (c *Claim) covers() (from, to int64) {
 	return c.block(), c.end
 }
 
-func roundUp(off int64) int64 { return (off + BlockSize - 1) / BlockSize * BlockSize }
+func roundUp(off int64) int64 { return (off + blockSize - 1) / blockSize * blockSize }
 
 func (s *Sink) claimAt(off int64) *Claim {
 	for _, c := range s.claims {
@@ -244,21 +244,21 @@ func (s *Sink) put(c *Claim, p []byte, size int64) error {
 	if _, err := s.file.WriteAt(p, c.pos); err != nil {
 		return err
 	}
-	first := int(c.pos / BlockSize)
+	first := int(c.pos / blockSize)
 	pos, crc := c.pos, c.crc
 	var sums []uint32
 	for len(p) > 0 {
-		n := min(BlockSize-pos%BlockSize, int64(len(p)))
+		n := min(blockSize-pos%blockSize, int64(len(p)))
 		crc = crc32.Update(crc, castagnoli, p[:n])
 		p, pos = p[n:], pos+n
-		if pos%BlockSize == 0 || pos == size {
+		if pos%blockSize == 0 || pos == size {
 			sums = append(sums, crc)
 			crc = 0
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if size != s.size && pos == s.size && pos%BlockSize != 0 { // the size became known meanwhile
+	if size != s.size && pos == s.size && pos%blockSize != 0 { // the size became known meanwhile
 		sums = append(sums, crc)
 	}
 	s.journal.blocks(first, sums)
@@ -282,10 +282,10 @@ func (c *Claim) End() error {
 		return errLost
 	}
 	if c.end < 0 {
-		rest := c.pos % BlockSize
+		rest := c.pos % blockSize
 		s.size = c.pos
 		if rest > 0 {
-			s.blockDone(int(c.pos/BlockSize), c.feed, c.crc)
+			s.blockDone(int(c.pos/blockSize), c.feed, c.crc)
 		}
 		s.setSize(c.pos)
 		return nil
@@ -321,7 +321,7 @@ func (c *Claim) Close() {
 			break
 		}
 	}
-	b := int(c.block() / BlockSize)
+	b := int(c.block() / blockSize)
 	if part := c.pos - c.block(); part > 0 && !(b < len(s.have) && s.have[b]) {
 		s.duplicate += part
 	}

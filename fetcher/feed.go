@@ -157,7 +157,7 @@ func (f *Feed) note(now time.Time, n int, first bool) {
 		return
 	}
 	f.lull = min(max(f.lull, gap), longestLull)
-	if f.claim != nil && f.claim.pos-f.claim.start > 4*BlockSize {
+	if f.claim != nil && f.claim.pos-f.claim.start > 4*blockSize {
 		f.lapses = 0
 	}
 	f.acc += int64(n)

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"torrent-xfer/metainfo"
+
 	"golang.org/x/sys/unix"
 
 	"golang.org/x/time/rate"
@@ -100,9 +102,9 @@ func (f *Fetcher) fetch(ctx context.Context, req Request) (result *Result, err e
 		return result, fmt.Errorf("%w: cannot fetch %q URLs", ErrRequest, clean(req.URL.Scheme))
 	}
 	if len(req.Torrent.Metainfo) > 0 {
-		m, err := ParseTorrent(req.Torrent.Metainfo, "")
+		m, err := metainfo.Parse(req.Torrent.Metainfo, "")
 		if err != nil {
-			m, err = ParseTorrent(req.Torrent.Metainfo, baseName(req.URL))
+			m, err = metainfo.Parse(req.Torrent.Metainfo, baseName(req.URL))
 		}
 		if err != nil {
 			return result, fmt.Errorf("%w: %w", ErrRequest, err)

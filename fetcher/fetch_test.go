@@ -162,7 +162,7 @@ func (w *world) describe(res *Result) string {
 }
 
 func TestPlain(t *testing.T) {
-	for _, size := range []int{0, 1, BlockSize - 1, BlockSize, BlockSize + 1, 3 << 20} {
+	for _, size := range []int{0, 1, blockSize - 1, blockSize, blockSize + 1, 3 << 20} {
 		w := newWorld(t, size)
 		w.mirror(mirrortest.Config{})
 		res := w.mustFetch()

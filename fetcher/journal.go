@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"sync"
+
+	"torrent-xfer/metainfo"
 )
 
 // A journal lies beside the partial file and tells a later run what is in it: which version of which file, and the
@@ -29,12 +31,12 @@ type journal struct {
 }
 
 type journalHeader struct {
-	Version   int       `json:"version"`
-	Size      int64     `json:"size"`
-	Shared    bool      `json:"shared"` // filled from several mirrors, to be verified
-	Validator validator `json:"validator"`
-	Expect    Expect    `json:"expect"`
-	Manifest  *Manifest `json:"manifest,omitempty"`
+	Version   int                `json:"version"`
+	Size      int64              `json:"size"`
+	Shared    bool               `json:"shared"` // filled from several mirrors, to be verified
+	Validator validator          `json:"validator"`
+	Expect    Expect             `json:"expect"`
+	Manifest  *metainfo.Manifest `json:"manifest,omitempty"`
 }
 
 const (
@@ -193,7 +195,7 @@ func (s *Sink) resume(old *os.File, known Expect, disk *Feed) (resumed int64, ex
 		n-- // at least one answer has to say that the file is still the same
 		s.confirm = h.Shared
 	}
-	buf := make([]byte, BlockSize)
+	buf := make([]byte, blockSize)
 	for b := range n {
 		p := buf
 		if h.Size >= 0 {
@@ -201,7 +203,7 @@ func (s *Sink) resume(old *os.File, known Expect, disk *Feed) (resumed int64, ex
 		}
 		want, ok := sums[b]
 		if ok {
-			_, err := s.file.ReadAt(p, int64(b)*BlockSize)
+			_, err := s.file.ReadAt(p, int64(b)*blockSize)
 			ok = err == nil && crc32.Checksum(p, castagnoli) == want
 		}
 		switch {
@@ -231,7 +233,7 @@ func (s *Sink) resume(old *os.File, known Expect, disk *Feed) (resumed int64, ex
 func (s *Sink) holds(sums map[int]uint32, size int64) bool {
 	info, err := s.file.Stat()
 	for b := range sums {
-		if err != nil || size >= 0 && b >= blocks(size) || int64(b)*BlockSize >= info.Size() {
+		if err != nil || size >= 0 && b >= blocks(size) || int64(b)*blockSize >= info.Size() {
 			return false
 		}
 	}

@@ -331,7 +331,7 @@ func TestPartialContentIsChecked(t *testing.T) {
 		blame string
 	}{
 		"as it should be":  {func(*answer) {}, ""},
-		"less than asked":  {func(a *answer) { a.last = min(a.last, a.first+BlockSize-1) }, ""},
+		"less than asked":  {func(a *answer) { a.last = min(a.last, a.first+blockSize-1) }, ""},
 		"later start":      {func(a *answer) { a.first++ }, "another range"},
 		"earlier start":    {func(a *answer) { a.first-- }, "another range"},
 		"later end":        {func(a *answer) { a.last += 100 }, "another range"},
@@ -431,7 +431,7 @@ func TestResumeOfAWholePartial(t *testing.T) {
 		}
 		w.fetcher.OnEvent = nil
 		os.Remove(dest)
-		if res := w.mustFetch(); res.Received > 2*BlockSize {
+		if res := w.mustFetch(); res.Received > 2*blockSize {
 			t.Errorf("%s: %s", mode, w.describe(res))
 		}
 	}

@@ -27,6 +27,7 @@ import (
 	"unicode"
 
 	"torrent-xfer/internal/mirrortest"
+	"torrent-xfer/metainfo"
 
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
@@ -509,7 +510,7 @@ func TestHostileTorrents(t *testing.T) {
 			if res.InfoHash != "" || res.Verified != "" {
 				t.Errorf("used, info hash %s, verified %q", res.InfoHash, res.Verified)
 			}
-			if n := read.Load(); n > MaxTorrentSize+8<<20 { // what lies in socket buffers was not read
+			if n := read.Load(); n > metainfo.MaxSize+8<<20 { // what lies in socket buffers was not read
 				t.Errorf("%d bytes of the torrent were sent", n)
 			}
 		})

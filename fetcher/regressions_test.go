@@ -14,7 +14,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
 	"torrent-xfer/internal/mirrortest"
+	"torrent-xfer/metainfo"
 )
 
 // What an audit of the engine found, each kept from coming back.
@@ -279,7 +281,7 @@ func TestManyPiecesFewGoroutines(t *testing.T) {
 		s.blockDone(b, disk, 0)
 	}
 	s.mu.Unlock()
-	m, err := ParseTorrent(zeroTorrent(n, 64<<10), "")
+	m, err := metainfo.Parse(zeroTorrent(n, 64<<10), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -502,7 +504,7 @@ func TestStatusLikeCurl(t *testing.T) {
 
 // A claim that was lost before it was asked for is not asked for.
 func TestLostBeforeAsked(t *testing.T) {
-	w := newWorld(t, 4*BlockSize)
+	w := newWorld(t, 4*blockSize)
 	srv := w.mirror(mirrortest.Config{})
 	req := w.prepare()
 	f, err := os.Create(filepath.Join(w.dir, "f"))
@@ -517,10 +519,10 @@ func TestLostBeforeAsked(t *testing.T) {
 	defer j.client.close()
 	m := &mirror{url: req.URL, job: j, feed: s.open("m", "m")}
 	s.mu.Lock()
-	s.setSize(4 * BlockSize)
+	s.setSize(4 * blockSize)
 	s.many = true
-	c := s.claimRange(m.feed, BlockSize, 2*BlockSize, time.Now())
-	s.cut(c, BlockSize) // what relieve does
+	c := s.claimRange(m.feed, blockSize, 2*blockSize, time.Now())
+	s.cut(c, blockSize) // what relieve does
 	s.mu.Unlock()
 	if err := m.fetch(t.Context(), c); !errors.Is(err, errLost) {
 		t.Errorf("error %v, want %v", err, errLost)

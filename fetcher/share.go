@@ -8,7 +8,7 @@ import (
 )
 
 // taken reports whether some claim covers block b.
-func (s *Sink) taken(b int) bool { return s.claimAt(int64(b)*BlockSize) != nil }
+func (s *Sink) taken(b int) bool { return s.claimAt(int64(b)*blockSize) != nil }
 
 // gap finds the longest run of blocks that nobody has or fetches.
 func (s *Sink) gap() (lo, hi int) {
@@ -29,11 +29,11 @@ func (s *Sink) gap() (lo, hi int) {
 	slices.SortFunc(taken, func(a, b span) int { return cmp.Compare(a.from, b.from) })
 	n := len(s.have)
 	for b := 0; b < n; b++ {
-		for len(taken) > 0 && taken[0].to <= int64(b)*BlockSize {
+		for len(taken) > 0 && taken[0].to <= int64(b)*blockSize {
 			taken = taken[1:]
 		}
 		switch {
-		case len(taken) > 0 && taken[0].from <= int64(b)*BlockSize:
+		case len(taken) > 0 && taken[0].from <= int64(b)*blockSize:
 			flush(b)
 			b = max(b, blocks(min(taken[0].to, s.size))-1)
 		case s.have[b], s.soloBlock(b):
@@ -58,7 +58,7 @@ func (s *Sink) firstGap() (lo, hi int) {
 }
 
 func (s *Sink) gaveWrong(f *Feed, b int) bool {
-	for _, v := range s.bad[int(int64(b)*BlockSize/s.manifest.PieceLength)] {
+	for _, v := range s.bad[int(int64(b)*blockSize/s.manifest.PieceLength)] {
 		if v.from == f {
 			return true
 		}
@@ -104,7 +104,7 @@ func (s *Sink) ration(f *Feed, now time.Time) int64 {
 	}
 	if v <= 0 {
 		probe := max(probeBytes, 2*mean*f.delay().Seconds())
-		return int64(min(probe, max(remaining/float64(2*n), BlockSize)))
+		return int64(min(probe, max(remaining/float64(2*n), blockSize)))
 	}
 	if math.Abs(v-mean) < 0.15*mean {
 		v = (v + mean) / 2 // a short measurement is noisy: most of so small a difference is chance
@@ -120,13 +120,13 @@ func (s *Sink) ration(f *Feed, now time.Time) int64 {
 	} else if len(s.claims) > 0 {
 		sec = max(left-late/4, left/2)
 	}
-	return int64(max(v*sec, BlockSize))
+	return int64(max(v*sec, blockSize))
 }
 
 // stuck reports whether no block has arrived for so long that f, which could have fetched three meanwhile, should do
 // what it can, whatever was expected of others.
 func (s *Sink) stuck(f *Feed, now time.Time) bool {
-	block := time.Duration(BlockSize / max(f.speed(now), 10<<10) * float64(time.Second))
+	block := time.Duration(blockSize / max(f.speed(now), 10<<10) * float64(time.Second))
 	return now.Sub(s.gotAt) > stuckAfter+3*block
 }
 
@@ -157,7 +157,7 @@ func (s *Sink) assign(f *Feed, now time.Time) *Claim {
 		if lo, hi = s.firstGap(); lo == hi {
 			return nil
 		}
-		c := s.claimRange(f, int64(lo)*BlockSize, min(int64(hi)*BlockSize, s.size), now)
+		c := s.claimRange(f, int64(lo)*blockSize, min(int64(hi)*blockSize, s.size), now)
 		c.open = true
 		return c
 	}
@@ -165,18 +165,18 @@ func (s *Sink) assign(f *Feed, now time.Time) *Claim {
 	if want == 0 && !s.stuck(f, now) {
 		return nil
 	}
-	want = max(want, BlockSize)
+	want = max(want, blockSize)
 	if slack := blocks(want) / 8; hi-lo <= blocks(want)+slack {
-		want = int64(hi-lo) * BlockSize // no crumbs: each would cost somebody a request
+		want = int64(hi-lo) * blockSize // no crumbs: each would cost somebody a request
 	}
 	from := max(lo, hi-blocks(want))
 	if s.manifest != nil {
-		step := int(s.manifest.PieceLength / BlockSize)
+		step := int(s.manifest.PieceLength / blockSize)
 		if near := (from + step/2) / step * step; hi-from >= 20*step && near > lo && near < hi {
 			from = near
 		}
 	}
-	return s.claimRange(f, int64(from)*BlockSize, min(int64(hi)*BlockSize, s.size), now)
+	return s.claimRange(f, int64(from)*blockSize, min(int64(hi)*blockSize, s.size), now)
 }
 
 // assignSolo claims a piece that has to come whole from one source, unless f gave it wrong before.
@@ -196,7 +196,7 @@ func (s *Sink) assignSolo(f *Feed, now time.Time) *Claim {
 		for b := lo; b < hi; b++ {
 			s.forget(b)
 		}
-		c := s.claimRange(f, int64(lo)*BlockSize, min(int64(hi)*BlockSize, s.size), now)
+		c := s.claimRange(f, int64(lo)*blockSize, min(int64(hi)*blockSize, s.size), now)
 		c.solo = true
 		return c
 	}
@@ -253,15 +253,15 @@ func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
 			low = roundUp(c.busy)
 		}
 		if c.solo {
-			if low = c.start; c.busy > c.pos || s.gaveWrong(f, int(low/BlockSize)) {
+			if low = c.start; c.busy > c.pos || s.gaveWrong(f, int(low/blockSize)) {
 				continue
 			}
 		}
 		t := c.eta(now, mean)
 		u := float64(c.end-c.pos) / max(t, 1e-6)
 		keep := int64(u * (wait*v + float64(c.end-c.pos)) / (u + v))
-		at := (c.pos + keep + BlockSize/2) / BlockSize * BlockSize
-		if at >= c.end || at <= c.pos || c.end-c.block() <= BlockSize || c.solo {
+		at := (c.pos + keep + blockSize/2) / blockSize * blockSize
+		if at >= c.end || at <= c.pos || c.end-c.block() <= blockSize || c.solo {
 			at = low
 		}
 		at = max(at, low)
@@ -323,7 +323,7 @@ func (s *Sink) soften(c *Claim) {
 	for b < limit && !s.have[b] && !s.taken(b) && !s.soloBlock(b) {
 		b++
 	}
-	c.end = min(int64(b)*BlockSize, s.size)
+	c.end = min(int64(b)*blockSize, s.size)
 	if c.end < from {
 		c.end = from
 	}
@@ -341,13 +341,13 @@ func (s *Sink) extend(c *Claim) bool {
 	if c.feed.whole {
 		reach = s.size
 	}
-	b := int(c.end / BlockSize)
-	if c.end%BlockSize != 0 {
+	b := int(c.end / blockSize)
+	if c.end%blockSize != 0 {
 		return false
 	}
 	from := c.end
-	for b < len(s.have) && int64(b)*BlockSize-from <= reach {
-		off := int64(b) * BlockSize
+	for b < len(s.have) && int64(b)*blockSize-from <= reach {
+		off := int64(b) * blockSize
 		if s.have[b] {
 			b++
 			continue

@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"torrent-xfer/metainfo"
 )
 
 // A Source puts bytes of one file into a Sink until the Sink is full (nil) or ctx ends. Any other error says why the
@@ -43,17 +45,17 @@ type Sink struct {
 
 	writes   sync.RWMutex // held for reading while a claim writes to the file; taken before mu
 	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced when waiting feeds should look again
-	full     chan struct{} // closed when everything is in place
-	doubted  chan struct{} // receives when two sources agree with each other against the manifest
-	size     int64         // -1: unknown
-	many     bool          // several sources may work at once: there is something to verify against
-	manifest *Manifest     // nil: none
-	version  validator     // of the copy that a plain download follows, or that an earlier run began with
-	confirm  bool          // a shared download went on from an earlier run: answers have to agree with version
-	unsure   bool          // a body of untold length has to end before the file counts as whole
-	lead     *Claim        // the one claim of a plain download
-	plain    int64         // where a plain download goes on
+	changed  chan struct{}      // closed and replaced when waiting feeds should look again
+	full     chan struct{}      // closed when everything is in place
+	doubted  chan struct{}      // receives when two sources agree with each other against the manifest
+	size     int64              // -1: unknown
+	many     bool               // several sources may work at once: there is something to verify against
+	manifest *metainfo.Manifest // nil: none
+	version  validator          // of the copy that a plain download follows, or that an earlier run began with
+	confirm  bool               // a shared download went on from an earlier run: answers have to agree with version
+	unsure   bool               // a body of untold length has to end before the file counts as whole
+	lead     *Claim             // the one claim of a plain download
+	plain    int64              // where a plain download goes on
 
 	have      []bool // by block
 	owner     []uint16
@@ -131,9 +133,9 @@ func (s *Sink) wake() {
 	s.changed = make(chan struct{})
 }
 
-func blocks(n int64) int { return int((n + BlockSize - 1) / BlockSize) }
+func blocks(n int64) int { return int((n + blockSize - 1) / blockSize) }
 
-func (s *Sink) blockLen(b int) int64 { return min(BlockSize, s.size-int64(b)*BlockSize) }
+func (s *Sink) blockLen(b int) int64 { return min(blockSize, s.size-int64(b)*blockSize) }
 
 // setSize fixes the size. What a plain download has put there already is kept.
 func (s *Sink) setSize(n int64) {
@@ -158,7 +160,7 @@ func (s *Sink) grow(n int) {
 
 // share lets several sources work at once, since something is there to verify against. m may be nil (a digest decides).
 // The size has to be known or m to tell it.
-func (s *Sink) share(m *Manifest) {
+func (s *Sink) share(m *metainfo.Manifest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m != nil {
@@ -294,19 +296,19 @@ func (s *Sink) blockDone(b int, f *Feed, crc uint32) {
 	}
 	s.have[b], s.owner[b], s.sum[b] = true, f.index, crc
 	s.gotAt = time.Now()
-	n := int64(BlockSize)
+	n := int64(blockSize)
 	if s.size >= 0 {
 		n = s.blockLen(b)
 	}
 	s.got += n
 	f.placed += n
 	if s.manifest != nil {
-		s.checkPiece(int(int64(b) * BlockSize / s.manifest.PieceLength))
+		s.checkPiece(int(int64(b) * blockSize / s.manifest.PieceLength))
 	}
 }
 
 func (s *Sink) pieceBlocks(p int) (lo, hi int) {
-	lo = int(int64(p) * s.manifest.PieceLength / BlockSize)
+	lo = int(int64(p) * s.manifest.PieceLength / blockSize)
 	return lo, lo + blocks(s.manifest.PieceSize(p))
 }
 
@@ -383,7 +385,7 @@ func (s *Sink) hashed(p, generation int, hash [32]byte, ok bool, err error) {
 
 // soloBlock reports whether b is in a piece that has to come from one source.
 func (s *Sink) soloBlock(b int) bool {
-	return len(s.solo) > 0 && s.solo[int(int64(b)*BlockSize/s.manifest.PieceLength)]
+	return len(s.solo) > 0 && s.solo[int(int64(b)*blockSize/s.manifest.PieceLength)]
 }
 
 // badPiece takes a piece that failed apart: a single giver is blamed at once, several only when the right bytes are known.

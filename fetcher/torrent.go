@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"torrent-xfer/metainfo"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -29,8 +31,8 @@ const (
 
 // torrents is what is known of a file's torrent while the download goes on.
 type torrents struct {
-	sworn      *Manifest // named by the user; nil: none
-	swears     bool      // the answer under way is what the user named
+	sworn      *metainfo.Manifest // named by the user; nil: none
+	swears     bool               // the answer under way is what the user named
 	queue      []*url.URL
 	asked      int
 	pending    int
@@ -48,14 +50,14 @@ type torrents struct {
 }
 
 type candidate struct {
-	manifest *Manifest
+	manifest *metainfo.Manifest
 	hosts    []string
 	own      bool // the URL's own host serves it
 }
 
 type torrentAnswer struct {
 	url      *url.URL
-	manifest *Manifest
+	manifest *metainfo.Manifest
 	err      error
 }
 
@@ -116,7 +118,7 @@ func (j *job) askTorrent(ctx context.Context) bool {
 	return true
 }
 
-func (j *job) loadTorrent(ctx context.Context, u *url.URL, name string) (*Manifest, error) {
+func (j *job) loadTorrent(ctx context.Context, u *url.URL, name string) (*metainfo.Manifest, error) {
 	ctx, cancel := context.WithTimeout(ctx, torrentTimeout)
 	defer cancel()
 	res, err := j.client.get(ctx, u, nil)
@@ -129,14 +131,14 @@ func (j *job) loadTorrent(ctx context.Context, u *url.URL, name string) (*Manife
 		return nil, &statusError{code: res.StatusCode}
 	case res.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("%w (%d)", errNoTorrent, res.StatusCode)
-	case res.ContentLength > MaxTorrentSize:
+	case res.ContentLength > metainfo.MaxSize:
 		return nil, fmt.Errorf("%w (%d bytes)", errNoTorrent, res.ContentLength)
 	}
-	data, err := io.ReadAll(io.LimitReader(res.Body, MaxTorrentSize+1))
+	data, err := io.ReadAll(io.LimitReader(res.Body, metainfo.MaxSize+1))
 	if err != nil {
 		return nil, err
 	}
-	m, err := ParseTorrent(data, name)
+	m, err := metainfo.Parse(data, name)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNoTorrent, err)
 	}
@@ -163,7 +165,7 @@ func (j *job) answered(ctx context.Context, a torrentAnswer) error {
 		t.sworn = a.manifest
 		return j.adopt(ctx, a.manifest)
 	default:
-		i := slices.IndexFunc(t.candidates, func(c *candidate) bool { return c.manifest.equal(a.manifest) })
+		i := slices.IndexFunc(t.candidates, func(c *candidate) bool { return c.manifest.Equal(a.manifest) })
 		if i < 0 {
 			i = len(t.candidates)
 			t.candidates = append(t.candidates, &candidate{manifest: a.manifest})
@@ -222,16 +224,16 @@ func (j *job) adoptCandidate(ctx context.Context, c *candidate) {
 }
 
 // adopt verifies against m from now on, with what its web seeds hold as well.
-func (j *job) adopt(ctx context.Context, m *Manifest) error {
+func (j *job) adopt(ctx context.Context, m *metainfo.Manifest) error {
 	s := j.sink
 	s.mu.Lock()
 	size, old := s.size, s.manifest
-	s.confirm = s.confirm && !(old != nil && old.equal(m))
+	s.confirm = s.confirm && !(old != nil && old.Equal(m))
 	s.mu.Unlock()
 	if j.expect.Size > 0 && j.expect.Size != m.Size {
 		return fmt.Errorf("%w: the torrent is of a file of %d bytes, not %d", ErrRequest, m.Size, j.expect.Size)
 	}
-	if old != nil && old.equal(m) {
+	if old != nil && old.Equal(m) {
 		j.addWebSeeds(m)
 		return nil
 	}
@@ -251,7 +253,7 @@ func (j *job) adopt(ctx context.Context, m *Manifest) error {
 	return nil
 }
 
-func (j *job) addWebSeeds(m *Manifest) {
+func (j *job) addWebSeeds(m *metainfo.Manifest) {
 	for _, text := range m.WebSeeds {
 		u, err := url.Parse(text)
 		if err != nil || u.Host == "" {
@@ -323,7 +325,7 @@ func (j *job) sideWith(ctx context.Context, agree ...*Feed) error {
 
 // opinion is what a further host gave for a piece that did not fit the torrent.
 type opinion struct {
-	manifest *Manifest
+	manifest *metainfo.Manifest
 	accused  *mirror
 	wrong    *wrongBytes
 	asked    []*mirror // the last one gave this
@@ -389,7 +391,7 @@ func (j *job) standFor() []string {
 	m := j.sink.manifest
 	j.sink.mu.Unlock()
 	for _, c := range j.torrent.candidates {
-		if m != nil && c.manifest.equal(m) {
+		if m != nil && c.manifest.Equal(m) {
 			return c.hosts
 		}
 	}
@@ -544,7 +546,7 @@ func (s *Sink) takeFrom(ctx context.Context, f *os.File, disk *Feed) {
 }
 
 // claimPiece claims the whole of piece p for f; nil if somebody has or fetches a part of it.
-func (s *Sink) claimPiece(m *Manifest, p int, f *Feed) *Claim {
+func (s *Sink) claimPiece(m *metainfo.Manifest, p int, f *Feed) *Claim {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.manifest != m {
@@ -556,5 +558,5 @@ func (s *Sink) claimPiece(m *Manifest, p int, f *Feed) *Claim {
 			return nil
 		}
 	}
-	return s.claimRange(f, int64(lo)*BlockSize, min(int64(hi)*BlockSize, s.size), time.Now())
+	return s.claimRange(f, int64(lo)*blockSize, min(int64(hi)*blockSize, s.size), time.Now())
 }

@@ -173,10 +173,10 @@ func (j *job) compare(ctx context.Context) (done bool, err error) {
 		return false, j.nextAlone()
 	}
 	owner := j.mirrorOf(d.span.owner)
-	at := int64(d.block) * BlockSize
+	at := int64(d.block) * blockSize
 	where := fmt.Sprintf("at byte %d", at)
 	ours := make([]byte, len(d.data))
-	from := int64(d.span.lo) * BlockSize
+	from := int64(d.span.lo) * blockSize
 	if _, err := s.file.ReadAt(ours, from); err != nil {
 		return false, fmt.Errorf("%w: %w", ErrWrite, err)
 	}
@@ -231,11 +231,11 @@ func (j *job) replace(sp span, data []byte, owner uint16) error {
 	s := j.sink
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := s.file.WriteAt(data, int64(sp.lo)*BlockSize); err != nil {
+	if _, err := s.file.WriteAt(data, int64(sp.lo)*blockSize); err != nil {
 		return fmt.Errorf("%w: %w", ErrWrite, err)
 	}
 	for b := sp.lo; b < sp.hi; b++ {
-		off := int64(b-sp.lo) * BlockSize
+		off := int64(b-sp.lo) * blockSize
 		s.owner[b] = owner
 		s.sum[b] = crc32.Checksum(data[off:off+s.blockLen(b)], castagnoli)
 		s.journal.blocks(b, s.sum[b:b+1])
@@ -308,7 +308,7 @@ func (j *job) spans() []span {
 			continue
 		}
 		n := len(list)
-		if n > 0 && list[n-1].hi == b && list[n-1].owner == s.owner[b] && b-list[n-1].lo < compareBytes/BlockSize {
+		if n > 0 && list[n-1].hi == b && list[n-1].owner == s.owner[b] && b-list[n-1].lo < compareBytes/blockSize {
 			list[n-1].hi = b + 1
 			continue
 		}
@@ -320,7 +320,7 @@ func (j *job) spans() []span {
 
 func (j *job) compareSpan(ctx context.Context, m *mirror, sp span) (*disagreement, error) {
 	s := j.sink
-	from, to := int64(sp.lo)*BlockSize, min(int64(sp.hi)*BlockSize, s.size)
+	from, to := int64(sp.lo)*blockSize, min(int64(sp.hi)*blockSize, s.size)
 	data, err := m.read(ctx, from, to)
 	if err != nil {
 		return nil, err
@@ -332,10 +332,10 @@ func (j *job) compareSpan(ctx context.Context, m *mirror, sp span) (*disagreemen
 	if _, err := s.file.ReadAt(ours, from); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrWrite, err)
 	}
-	for off := 0; off < len(data); off += BlockSize {
-		end := min(off+BlockSize, len(data))
+	for off := 0; off < len(data); off += blockSize {
+		end := min(off+blockSize, len(data))
 		if !bytes.Equal(ours[off:end], data[off:end]) {
-			return &disagreement{sp, m, sp.lo + off/BlockSize, data}, nil
+			return &disagreement{sp, m, sp.lo + off/blockSize, data}, nil
 		}
 	}
 	return nil, nil

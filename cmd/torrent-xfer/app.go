@@ -71,15 +71,10 @@ func newApp(env Env) *cli.App {
 }
 
 // arrange puts the flags before the other arguments, as package cli wants them; nothing after "--" is a flag. Flags
-// before a verb become the verb's own, and short names become long ones. A flag that lacks its value is an error: it must
+// before a verb become the verb's own (they have to be flags of a download too), and short names become long ones. A flag that lacks its value is an error: it must
 // not take the "--" for one. Who asks for help asks for nothing else.
 func arrange(args []string) ([]string, error) {
-	known := map[string]setting{}
-	for _, s := range settingsTable() {
-		for _, name := range append(s.aliases, s.name) {
-			known[name] = s
-		}
-	}
+	known := namesOf(cmdFetch)
 	var verb, flags, rest []string
 	list := args[1:]
 	for i := 0; i < len(list); i++ {
@@ -90,7 +85,7 @@ func arrange(args []string) ([]string, error) {
 			i = len(list)
 		case len(a) < 2 || a[0] != '-':
 			if verb == nil && rest == nil && slices.Contains(allVerbs[1:], a) {
-				verb = []string{a}
+				verb, known = []string{a}, namesOf(a)
 			} else {
 				rest = append(rest, a)
 			}
@@ -116,6 +111,17 @@ func arrange(args []string) ([]string, error) {
 		}
 	}
 	return slices.Concat(args[:1], verb, flags, []string{"--"}, rest), nil
+}
+
+// namesOf maps all names of a command's flags to the settings.
+func namesOf(verb string) map[string]setting {
+	names := map[string]setting{}
+	for _, s := range settingsOf(verb) {
+		for _, name := range append(s.aliases, s.name) {
+			names[name] = s
+		}
+	}
+	return names
 }
 
 // warn tells in one line what is wrong though the work goes on.

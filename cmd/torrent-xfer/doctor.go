@@ -77,7 +77,7 @@ DLAGENTS=('https::%s %%u %%o' 'http::%s %%u %%o' "${DLAGENTS[@]}")
 }
 
 func (f *findings) settings(env Env, c *cli.Context) {
-	s, err := loadSettings(env, c)
+	s, err := loadSettings(env, c, cmdFetch)
 	if err != nil {
 		f.bad("configuration: %v", err)
 		return
@@ -313,7 +313,7 @@ func tryLine(env Env, words []string) error {
 	app, verdict := newApp(env), errors.New("this downloads nothing")
 	app.Commands = nil
 	app.Action = func(c *cli.Context) error {
-		s, err := loadSettings(env, c)
+		s, err := loadSettings(env, c, cmdFetch)
 		if err != nil {
 			return err
 		}

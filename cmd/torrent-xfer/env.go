@@ -11,6 +11,7 @@ import (
 type Env struct {
 	Args       []string // the program's name first
 	Environ    []string // NAME=value
+	Stdin      io.Reader
 	Stdout     io.Writer
 	Stderr     io.Writer
 	Dir        string // working directory; "": unknown, relative paths stay as they are
@@ -28,7 +29,7 @@ func systemEnv() Env {
 	if err != nil {
 		program = ""
 	}
-	return Env{Args: os.Args, Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr, Dir: dir, Executable: program,
+	return Env{Args: os.Args, Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Dir: dir, Executable: program,
 		UID: os.Getuid(), Parent: os.Getppid()}
 }
 

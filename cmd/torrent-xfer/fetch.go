@@ -31,7 +31,7 @@ const (
 
 // fetchCommand is the command without a verb.
 func fetchCommand(env Env, c *cli.Context) error {
-	s, err := loadSettings(env, c)
+	s, err := loadSettings(env, c, cmdFetch)
 	if err != nil {
 		return err
 	}

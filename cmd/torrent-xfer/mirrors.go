@@ -21,7 +21,7 @@ type mirrorLine struct {
 }
 
 func mirrorsCommand(env Env, c *cli.Context) error {
-	s, err := loadSettings(env, c)
+	s, err := loadSettings(env, c, "mirrors")
 	if err != nil {
 		return err
 	}

@@ -119,12 +119,14 @@ func settingsTable() []setting {
 	}
 }
 
+// settingsOf are the settings of one command. Two commands may have different ones of one name.
+func settingsOf(verb string) []setting {
+	return slices.DeleteFunc(settingsTable(), func(s setting) bool { return !slices.Contains(s.verbs, verb) })
+}
+
 // flagsOf makes the flags of a command.
 func flagsOf(verb string) (flags []cli.Flag) {
-	for _, s := range settingsTable() {
-		if !slices.Contains(s.verbs, verb) {
-			continue
-		}
+	for _, s := range settingsOf(verb) {
 		usage := s.usage
 		switch {
 		case !s.value:
@@ -145,11 +147,11 @@ type place struct {
 }
 
 // loadSettings reads the flags, the environment and the configuration files, in this order of weight.
-func loadSettings(env Env, c *cli.Context) (settings, error) {
+func loadSettings(env Env, c *cli.Context, verb string) (settings, error) {
 	s := settings{torrent: "auto", progress: "auto"}
 	flags := place{func(s setting) string { return "--" + s.name }, map[string][]string{}}
 	around := place{setting.env, map[string][]string{}}
-	table := settingsTable()
+	table := settingsOf(verb)
 	for _, d := range table {
 		switch {
 		case !c.IsSet(d.name):
@@ -187,9 +189,9 @@ func loadSettings(env Env, c *cli.Context) (settings, error) {
 		places = append(places, p)
 	}
 	for _, d := range table {
-		for _, p := range places {
+		for i, p := range places {
 			values, ok := p.values[d.name]
-			if !ok {
+			if !ok || i > 0 && !d.lasting {
 				continue
 			}
 			for _, v := range values {

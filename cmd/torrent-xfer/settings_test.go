@@ -49,6 +49,7 @@ func TestArrange(t *testing.T) {
 		{[]string{"U", "mirrors"}, []string{"--", "U", "mirrors"}},
 		{[]string{"-o", "a", "-O=b", "U"}, []string{"--output", "a", "--output=b", "--", "U"}},
 		{[]string{"-x", "U"}, []string{"-x", "--", "U"}},
+		{[]string{"mirrors", "-o", "U"}, []string{"mirrors", "-o", "--", "U"}},
 		{[]string{"U", "-o"}, nil},
 		{[]string{"mirrors", "U", "-h", "-o"}, []string{"mirrors", "--help"}},
 	} {
@@ -78,15 +79,25 @@ func TestStandardOutput(t *testing.T) {
 	}
 }
 
-// The environment's names and the file's keys come from the flags' names; two settings may not share one.
+// The environment's names and the file's keys come from the flags' names; two lasting settings may not share one, nor two
+// of one command any.
 func TestSettingsTable(t *testing.T) {
 	seen := map[string]bool{}
+	once := func(where, name string) {
+		if seen[where+" "+name] {
+			t.Errorf("%s: %s stands for two settings", where, name)
+		}
+		seen[where+" "+name] = true
+	}
 	for _, s := range settingsTable() {
-		for _, name := range append([]string{s.name, s.env()}, s.aliases...) {
-			if seen[name] {
-				t.Errorf("%s stands for two settings", name)
+		for _, verb := range s.verbs {
+			for _, name := range append([]string{s.name}, s.aliases...) {
+				once("torrent-xfer "+verb, name)
 			}
-			seen[name] = true
+		}
+		if s.lasting {
+			once("the file", s.name)
+			once("the environment", s.env())
 		}
 		if len(s.verbs) == 0 || s.set == nil || s.usage == "" || s.many && !s.value {
 			t.Errorf("%s is not described in full", s.name)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"torrent-xfer/fetcher"
+	"torrent-xfer/metainfo"
 )
 
 var (
@@ -66,7 +67,7 @@ func readTorrent(file string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, fetcher.MaxTorrentSize+1))
+	data, err := io.ReadAll(io.LimitReader(f, metainfo.MaxSize+1))
 	if err == nil && len(data) == 0 {
 		err = errors.New(file + " is empty")
 	}

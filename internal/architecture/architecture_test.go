@@ -17,6 +17,7 @@ const module = "torrent-xfer"
 
 type goPackage struct {
 	ImportPath  string
+	Name        string
 	Dir         string
 	Doc         string
 	GoFiles     []string
@@ -62,6 +63,12 @@ var never = map[string]map[string]string{
 		module + "/internal/mirrortest":                "for tests and demo only",
 		"github.com/BurntSushi/toml":                   "settings are the command's",
 		"github.com/landlock-lsm/go-landlock/landlock": "confinement is the command's",
+	},
+	module + "/metainfo": {
+		module + "/fetcher":                 "who verifies a file need not fetch it",
+		"github.com/urfave/cli/v2":          "metainfo has no command line",
+		"github.com/schollz/progressbar/v3": "metainfo draws nothing",
+		"github.com/anacrolix/torrent":      "the client is internal/swarm's",
 	},
 	module + "/mirrorlist": {
 		module + "/fetcher":                 "lists are pure",
@@ -118,7 +125,7 @@ var onlyCommand = map[string][]string{
 
 func TestLibrariesDoNotTouchTheProcess(t *testing.T) {
 	for _, p := range packages(t) {
-		if p.ImportPath != module+"/fetcher" && p.ImportPath != module+"/mirrorlist" && p.ImportPath != module+"/internal/mirrortest" {
+		if strings.HasPrefix(p.ImportPath, module+"/cmd/") || p.Name == "main" {
 			continue
 		}
 		for _, name := range p.GoFiles {

@@ -1,4 +1,4 @@
-package fetcher
+package metainfo
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/anacrolix/torrent/bencode"
-	"github.com/anacrolix/torrent/metainfo"
+	anacrolix "github.com/anacrolix/torrent/metainfo"
 )
 
 // torrentContent is the twin of content in testdata/torrents/make.sh.
@@ -41,7 +41,7 @@ func torrentFixture(t testing.TB, name string) []byte {
 	return data
 }
 
-func TestParseTorrentOfRealPrograms(t *testing.T) {
+func TestParseOfRealPrograms(t *testing.T) {
 	pkg, small, tiny := torrentContent(1, 100_001), torrentContent(2, 20_000), torrentContent(3, 10)
 	one, two, three := torrentContent(5, 70_000), torrentContent(6, 50_000), torrentContent(7, 32_768)
 	tests := []struct {
@@ -62,7 +62,7 @@ func TestParseTorrentOfRealPrograms(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.torrent+"/"+test.name, func(t *testing.T) {
 			data := torrentFixture(t, test.torrent)
-			m, err := ParseTorrent(data, test.name)
+			m, err := Parse(data, test.name)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -76,7 +76,7 @@ func TestParseTorrentOfRealPrograms(t *testing.T) {
 			checkRoundTrip(t, m)
 
 			// The library's way to the info dictionary is another one.
-			meta, err := metainfo.Load(bytes.NewReader(data))
+			meta, err := anacrolix.Load(bytes.NewReader(data))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -137,14 +137,14 @@ func checkRoundTrip(t *testing.T, m *Manifest) {
 	if err := json.Unmarshal(data, &again); err != nil {
 		t.Fatalf("%v in %.2000s", err, data)
 	}
-	if !m.equal(&again) || again.InfoHash != m.InfoHash || again.PieceLength != m.PieceLength ||
+	if !m.Equal(&again) || again.InfoHash != m.InfoHash || again.PieceLength != m.PieceLength ||
 		again.v2 != m.v2 || again.root != m.root || again.padding != m.padding || !bytes.Equal(again.hashes, m.hashes) ||
 		!reflect.DeepEqual(again.WebSeeds, m.WebSeeds) || !reflect.DeepEqual(again.Trackers, m.Trackers) {
 		t.Errorf("wrote %+v, read %+v", m, again)
 	}
 }
 
-func TestParseTorrentChoosesTheFile(t *testing.T) {
+func TestParseChoosesTheFile(t *testing.T) {
 	tests := []struct{ torrent, name, want string }{
 		{"v1", "other.pkg", "no file called"},
 		{"v2", "other.pkg", "no file called"},
@@ -160,8 +160,8 @@ func TestParseTorrentChoosesTheFile(t *testing.T) {
 		{"v1-pads", "sub", "no file called"},
 	}
 	for _, test := range tests {
-		m, err := ParseTorrent(torrentFixture(t, test.torrent), test.name)
-		if m != nil || !errors.Is(err, ErrTorrent) || !strings.Contains(err.Error(), test.want) {
+		m, err := Parse(torrentFixture(t, test.torrent), test.name)
+		if m != nil || !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s, %q: %v, %v", test.torrent, test.name, m, err)
 		}
 	}
@@ -169,19 +169,19 @@ func TestParseTorrentChoosesTheFile(t *testing.T) {
 
 func TestEqual(t *testing.T) {
 	parse := func(torrent, name string) *Manifest {
-		m, err := ParseTorrent(torrentFixture(t, torrent), name)
+		m, err := Parse(torrentFixture(t, torrent), name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return m
 	}
-	if !parse("v1-small", "").equal(parse("sources", "")) {
+	if !parse("v1-small", "").Equal(parse("sources", "")) {
 		t.Error("keys beside the info dictionary count")
 	}
-	if parse("v1-small", "").equal(parse("v2-small", "")) {
+	if parse("v1-small", "").Equal(parse("v2-small", "")) {
 		t.Error("different info dictionaries are equal")
 	}
-	if parse("v2-multi", "one.pkg").equal(parse("v2-multi", "two.pkg")) {
+	if parse("v2-multi", "one.pkg").Equal(parse("v2-multi", "two.pkg")) {
 		t.Error("different files of one torrent are equal")
 	}
 }
@@ -204,7 +204,7 @@ func TestWebSeedsAndTrackers(t *testing.T) {
 		{"httpseeds", "", []string{"http://one.example/pool/small.pkg"}, nil},
 	}
 	for _, test := range tests {
-		m, err := ParseTorrent(torrentFixture(t, test.torrent), test.name)
+		m, err := Parse(torrentFixture(t, test.torrent), test.name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +227,7 @@ func TestWebSeedsThatMakeNoSenseAreLeftOut(t *testing.T) {
 		"HTTPS://Last.example",
 	}
 	meta := map[string]any{"info": v1Info(nil), "url-list": list, "sources": 3, "httpseeds": map[string]any{"a": 1}}
-	m, err := ParseTorrent(bencoded(t, meta), "")
+	m, err := Parse(bencoded(t, meta), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +241,7 @@ func TestWebSeedsThatMakeNoSenseAreLeftOut(t *testing.T) {
 		list = append(list, fmt.Sprintf("http://mirror%d.example/", i))
 	}
 	tiers := []any{list[:100], "http://not.in.a.list/", 5, list, []any{}}
-	m, err = ParseTorrent(bencoded(t, map[string]any{"info": v1Info(nil), "url-list": list, "announce-list": tiers}), "")
+	m, err = Parse(bencoded(t, map[string]any{"info": v1Info(nil), "url-list": list, "announce-list": tiers}), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestTorrentOfMirrorCache(t *testing.T) {
 		"4:infod6:lengthi20000e6:md5sum32:0123456789abcdef0123456789abcdef4:name9:small.pkg12:piece lengthi262144e" +
 		"6:pieces20:" + string(piece[:]) + "4:sha120:" + string(piece[:]) + "6:sha25632:" + string(whole[:]) + "e" +
 		"7:sourcesl33:http://one.example/pool/small.pkg29:https://two.example/small.pkgee"
-	m, err := ParseTorrent([]byte(text), "small.pkg")
+	m, err := Parse([]byte(text), "small.pkg")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +318,7 @@ func v1Multi(files ...map[string]any) map[string]any {
 // v2Meta is valid metainfo of a v2 torrent of 100,000 bytes. change may be nil.
 func v2Meta(t testing.TB, change func(meta, info, file map[string]any)) map[string]any {
 	t.Helper()
-	m, err := ParseTorrent(torrentFixture(t, "v2"), "")
+	m, err := Parse(torrentFixture(t, "v2"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -552,7 +552,7 @@ func malformed(t testing.TB) map[string][]byte {
 		"very deep":    "d1:a" + strings.Repeat("l", 1<<20),
 		"deep dicts":   strings.Repeat("d1:a", 1<<20),
 		"too many":     "d1:al" + strings.Repeat("i0e", maxElements) + "e" + good[1:],
-		"too large":    "d1:a" + fmt.Sprintf("%d:", MaxTorrentSize) + strings.Repeat("x", MaxTorrentSize) + good[1:],
+		"too large":    "d1:a" + fmt.Sprintf("%d:", MaxSize) + strings.Repeat("x", MaxSize) + good[1:],
 		"binary zeros": strings.Repeat("\x00", 1<<16),
 	} {
 		all["bencode: "+name] = []byte(text)
@@ -563,8 +563,8 @@ func malformed(t testing.TB) map[string][]byte {
 func TestMalformedTorrentsAreRefused(t *testing.T) {
 	for name, data := range malformed(t) {
 		for _, file := range []string{"f.pkg", ""} {
-			m, err := ParseTorrent(data, file)
-			if m != nil || !errors.Is(err, ErrTorrent) {
+			m, err := Parse(data, file)
+			if m != nil || !errors.Is(err, ErrUnusable) {
 				t.Errorf("%s, for %q: %+v, %v", name, file, m, err)
 				continue
 			}
@@ -605,7 +605,7 @@ func TestTheUnchangedTorrentsAreAccepted(t *testing.T) {
 			}
 		})),
 	} {
-		m, err := ParseTorrent(data, "f.pkg")
+		m, err := Parse(data, "f.pkg")
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -635,7 +635,7 @@ func TestPaddingIsHashedAsZeros(t *testing.T) {
 		copy(pieces[20:], first[:])
 		copy(pieces[40:], second[:])
 		info["pieces"] = string(pieces)
-		m, err := ParseTorrent(bencoded(t, map[string]any{"info": info}), "f.pkg")
+		m, err := Parse(bencoded(t, map[string]any{"info": info}), "f.pkg")
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -673,7 +673,7 @@ func TestV2PiecesOfManyBlocks(t *testing.T) {
 		info["piece length"], file["length"], file["pieces root"] = pieceLength, len(content), string(root[:])
 		meta["piece layers"] = map[string]any{string(root[:]): string(layer)}
 	})
-	m, err := ParseTorrent(bencoded(t, meta), "")
+	m, err := Parse(bencoded(t, meta), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -700,7 +700,7 @@ func TestHugeTorrentsCostLittle(t *testing.T) {
 		n := bytes / 20
 		return fmt.Sprintf("6:lengthi%de4:name5:f.pkg12:piece lengthi%de6:pieces%d:%s", n*testPiece, testPiece, n*20, strings.Repeat("x", n*20))
 	}
-	const most = MaxTorrentSize - maxBesideHashes // bytes of hashes beside which there may be all else
+	const most = MaxSize - maxBesideHashes // bytes of hashes beside which there may be all else
 	v2 := func(tree, layers string) string {
 		return "d4:infod9:file treed" + tree + "e12:meta versioni2e4:name3:dir12:piece lengthi32768ee" + layers + "e"
 	}
@@ -735,7 +735,7 @@ func TestHugeTorrentsCostLittle(t *testing.T) {
 			}
 			return b.String()
 		}()+"e"), notThere},
-		"many pieces": {"d4:infod" + pieces(MaxTorrentSize-200) + "ee", ""},
+		"many pieces": {"d4:infod" + pieces(MaxSize-200) + "ee", ""},
 		"dead ends":   {"d4:infod1:a" + strings.Repeat("d1:a", 28) + "l" + strings.Repeat("i-1e", maxElements-100) + "e" + strings.Repeat("e", 28) + pieces(most) + "ee", ""},
 		"strings":     {"d4:infod1:al" + strings.Repeat("0:", maxElements-100) + "e1:b" + long(maxBesideHashes-maxElements*2-1000) + pieces(most-1000) + "ee", ""},
 		"dicts":       {"d4:infod1:al" + strings.Repeat("d1:k0:e", (maxElements-100)/3) + "e1:b" + long(maxBesideHashes-maxElements*3-1000) + pieces(most-1000) + "ee", ""},
@@ -746,14 +746,14 @@ func TestHugeTorrentsCostLittle(t *testing.T) {
 			"e7:sourcesl" + urls("https", 31) + "e8:url-listl" + urls("http", 31) + "ee", ""},
 	} {
 		data := []byte(test.data)
-		if len(data) > MaxTorrentSize {
+		if len(data) > MaxSize {
 			t.Fatalf("%s: %d bytes test nothing", name, len(data))
 		}
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		start := time.Now()
-		m, err := ParseTorrent(data, "f.pkg")
+		m, err := Parse(data, "f.pkg")
 		took := time.Since(start)
 		runtime.ReadMemStats(&after)
 		allocated := after.TotalAlloc - before.TotalAlloc
@@ -770,7 +770,7 @@ func TestHugeTorrentsCostLittle(t *testing.T) {
 func TestSumPieceAllocatesNothingPerBlock(t *testing.T) {
 	content, buf := torrentContent(1, 100_001), make([]byte, 64<<10)
 	for _, torrent := range []string{"v1", "v2"} {
-		m, err := ParseTorrent(torrentFixture(t, torrent), "")
+		m, err := Parse(torrentFixture(t, torrent), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -782,7 +782,7 @@ func TestSumPieceAllocatesNothingPerBlock(t *testing.T) {
 }
 
 func TestSumPiecePassesReadErrorsOn(t *testing.T) {
-	m, err := ParseTorrent(torrentFixture(t, "v2"), "")
+	m, err := Parse(torrentFixture(t, "v2"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -800,7 +800,7 @@ func (brokenReader) ReadAt([]byte, int64) (int, error) { return 0, os.ErrClosed 
 
 func TestUnmarshalJSONRefuses(t *testing.T) {
 	for _, torrent := range []string{"mktorrent-v1", "v2", "hybrid", "v2-small"} {
-		m, err := ParseTorrent(torrentFixture(t, torrent), "")
+		m, err := Parse(torrentFixture(t, torrent), "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -834,20 +834,20 @@ func TestUnmarshalJSONRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := Manifest{Name: "before"}
-			if err := got.UnmarshalJSON(changed); !errors.Is(err, ErrTorrent) || got.Name != "before" {
+			if err := got.UnmarshalJSON(changed); !errors.Is(err, ErrUnusable) || got.Name != "before" {
 				t.Errorf("%s, %s: %v, %+v", torrent, name, err, got)
 			}
 		}
 	}
 	var m Manifest
 	for _, text := range []string{"", "null", "{}", "[]", "{", `"x"`} {
-		if err := m.UnmarshalJSON([]byte(text)); !errors.Is(err, ErrTorrent) {
+		if err := m.UnmarshalJSON([]byte(text)); !errors.Is(err, ErrUnusable) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
 }
 
-func FuzzParseTorrent(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	fixtures, err := filepath.Glob(filepath.Join("testdata", "torrents", "*.torrent"))
 	if err != nil || len(fixtures) == 0 {
 		f.Fatal("no fixtures", err)
@@ -866,9 +866,9 @@ func FuzzParseTorrent(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte, name string) {
-		m, err := ParseTorrent(data, name)
+		m, err := Parse(data, name)
 		if err != nil {
-			if m != nil || !errors.Is(err, ErrTorrent) {
+			if m != nil || !errors.Is(err, ErrUnusable) {
 				t.Fatalf("%v, %v", m, err)
 			}
 			return
