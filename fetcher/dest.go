@@ -106,19 +106,26 @@ func openDest(ctx context.Context, path, partial string) (d *destination, done b
 // openOwn opens path, which must be a regular file of our own with one name. Anything else under that name is removed.
 // A file created here is our own, whomever a network file system says it belongs to.
 func openOwn(path string) (*os.File, error) {
-	for range 3 {
+	for range 10 {
 		f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		foreign := true
 		switch {
 		case err == nil && ours(f):
 			return f, nil
 		case err == nil:
+			foreign = links(f) > 0 // else somebody has removed it just now, and it is not what bears the name
 			f.Close()
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO), errors.Is(err, fs.ErrPermission):
+		case errors.Is(err, fs.ErrNotExist):
+			foreign = false
+		case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO), errors.Is(err, fs.ErrPermission):
 		default:
 			return nil, err
 		}
-		if rm := unix.Unlink(path); rm != nil && !errors.Is(rm, unix.ENOENT) {
-			return nil, &fs.PathError{Op: "unlink", Path: path, Err: rm}
+		// What bears the name by now may be another process's, so only what was seen to be foreign is removed.
+		if foreign {
+			if rm := unix.Unlink(path); rm != nil && !errors.Is(rm, unix.ENOENT) {
+				return nil, &fs.PathError{Op: "unlink", Path: path, Err: rm}
+			}
 		}
 		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 		if !errors.Is(err, fs.ErrExist) {
@@ -132,6 +139,15 @@ func ours(f *os.File) bool {
 	var st unix.Stat_t
 	return unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&(unix.S_IFMT|unix.S_ISUID|unix.S_ISGID) == unix.S_IFREG && st.Nlink == 1 &&
 		int(st.Uid) == os.Geteuid()
+}
+
+// links returns the number of names that f has.
+func links(f *os.File) uint64 {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
+		return 0
+	}
+	return uint64(st.Nlink)
 }
 
 // errIdle: whoever has the lock does nothing with it.

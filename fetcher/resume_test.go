@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -160,7 +161,7 @@ func TestInterruptedAndRepeated(t *testing.T) {
 		}
 		w.interruptAt(2 << 20)
 		res := w.mustFetch()
-		if res.Resumed < 1<<20 || res.Received > int64(len(w.data))-res.Resumed+3*BlockSize {
+		if res.Resumed < 1<<20 || res.Received > int64(len(w.data))-res.Resumed+3*blockSize {
 			t.Errorf("%s: %s", mode, w.describe(res))
 		}
 	}
@@ -239,6 +240,33 @@ func TestTwoProcessesDoTheWorkOnce(t *testing.T) {
 			t.Errorf("%s: mirrors sent %d bytes", mode, n)
 		}
 	}
+}
+
+// Whoever has the lock keeps his partial file, whatever those do who come meanwhile.
+func TestLockedPartialStays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "partial")
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 3000 {
+				f, err := openOwn(path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				d := &destination{partial: path, file: f}
+				if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && d.inPlace() {
+					runtime.Gosched()
+					if !d.inPlace() {
+						t.Error("somebody removed a partial file that is locked")
+					}
+					d.abandon()
+				}
+				f.Close()
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestForeignPartOfADestinationIsSalvaged(t *testing.T) {
