@@ -168,17 +168,17 @@ func (m *Manifest) hashLength() int {
 // check verifies everything that the fields of a Manifest have to say about each other.
 func (m *Manifest) check() error {
 	if err := checkName(m.Name); err != nil {
-		return err
+		return fmt.Errorf("name: %w", err)
 	}
 	if err := checkPieceLength(m.PieceLength, m.v2); err != nil {
-		return err
+		return fmt.Errorf("piece length: %w", err)
 	}
 	if m.Size < 0 {
-		return errors.New("negative length")
+		return errors.New("length: negative")
 	}
 	n := pieceCount(m.Size, m.PieceLength)
 	if int64(len(m.hashes)) != n*int64(m.hashLength()) {
-		return fmt.Errorf("%d bytes of piece hashes for %d pieces", len(m.hashes), n)
+		return fmt.Errorf("piece hashes: %d bytes for %d pieces", len(m.hashes), n)
 	}
 	if !m.v2 {
 		last := int64(0)
@@ -186,21 +186,21 @@ func (m *Manifest) check() error {
 			last = m.PieceSize(int(n - 1))
 		}
 		if m.padding < 0 || m.padding > 0 && (n == 0 || m.padding > m.PieceLength-last) {
-			return errors.New("more padding than fits the last piece")
+			return errors.New("padding: more than fits the last piece")
 		}
 		return nil
 	}
 	switch {
 	case m.padding != 0:
-		return errors.New("padding in v2 metainfo")
+		return errors.New("padding: there is none in v2 metainfo")
 	case n == 0 && m.root != [32]byte{}:
-		return errors.New("pieces root of an empty file")
+		return errors.New("pieces root: of an empty file")
 	case n > 0 && m.root == [32]byte{}:
-		return errors.New("pieces root is zero")
+		return errors.New("pieces root: zero")
 	case n == 1 && [32]byte(m.hashes) != m.root:
-		return errors.New("piece hash differs from pieces root")
+		return errors.New("pieces root: differs from the piece hash")
 	case n > 1 && layerRoot(m.hashes, m.PieceLength) != m.root:
-		return errors.New("piece layer does not belong to pieces root")
+		return errors.New("piece layers: the hashes do not belong to the pieces root")
 	}
 	return nil
 }

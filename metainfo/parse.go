@@ -39,7 +39,7 @@ func parse(data []byte, name string) (*Manifest, error) {
 		return nil, err
 	}
 	if !p.found {
-		return nil, fmt.Errorf("no file called %.64q in it", p.name)
+		return nil, fmt.Errorf("info: no file called %.64q in it", p.name)
 	}
 	m := &Manifest{
 		Name: p.last(), Size: p.size, PieceLength: p.info.PieceLength, v2: p.hasV2,
@@ -103,23 +103,23 @@ func decodeTorrent(data []byte) (*torrentFile, error) {
 		return nil, err
 	}
 	if f.infoBytes == nil {
-		return nil, errors.New("no info dictionary")
+		return nil, errors.New("info: missing")
 	}
 	if len(announce)+len(announceList)+len(urlList)+len(sources)+len(httpseeds) > maxURLBytes {
-		return nil, errors.New("too many URLs")
+		return nil, fmt.Errorf("announce-list, url-list, sources, httpseeds: too many URLs, over %d bytes", maxURLBytes)
 	}
 	for _, part := range []struct {
 		name string
 		data []byte
 		into any
 	}{
-		{"info dictionary", f.infoBytes, &f.info}, {"piece layers", layers, &f.layers},
+		{"info", f.infoBytes, &f.info}, {"piece layers", layers, &f.layers},
 		{"announce", announce, &f.announce}, {"announce-list", announceList, &f.announceList}, {"url-list", urlList, &f.urlList},
 		{"sources", sources, &f.sources}, {"httpseeds", httpseeds, &f.httpseeds},
 	} {
 		// The library's own words quote keys of any length.
 		if part.data != nil && bencode.Unmarshal(part.data, part.into) != nil {
-			return nil, fmt.Errorf("malformed %s", part.name)
+			return nil, fmt.Errorf("%s: malformed", part.name)
 		}
 	}
 	return &f, nil
@@ -134,10 +134,10 @@ func (m *Manifest) takeLayer(layers map[string][]byte, root string) error {
 	}
 	layer, ok := layers[root]
 	if !ok {
-		return errors.New("no piece layer for the file")
+		return errors.New("piece layers: none for the file")
 	}
 	if int64(len(layer)) != pieceCount(m.Size, m.PieceLength)*sha256.Size {
-		return errors.New("piece layer has the wrong length")
+		return fmt.Errorf("piece layers: %d bytes for %d pieces", len(layer), pieceCount(m.Size, m.PieceLength))
 	}
 	m.hashes = layer
 	return nil
@@ -149,12 +149,12 @@ func (m *Manifest) takePieces(p *torrentParser) error {
 		return nil
 	}
 	if p.offset%m.PieceLength != 0 {
-		return errors.New("the file does not begin at a piece boundary")
+		return errors.New("info.files: the file does not begin at a piece boundary")
 	}
 	n := pieceCount(p.size, m.PieceLength)
 	end := p.offset + n*m.PieceLength
 	if p.behind >= 0 && p.behind < end {
-		return errors.New("the file shares its last piece with another file")
+		return errors.New("info.files: the file shares its last piece with another file")
 	}
 	m.padding = min(end, p.total) - p.offset - p.size
 	first := p.offset / m.PieceLength
@@ -185,36 +185,36 @@ func newTorrentParser(info *torrentInfo, name string) (*torrentParser, error) {
 	p := &torrentParser{name: name, info: info, behind: -1}
 	if v := info.MetaVersion; v != nil {
 		if *v != 1 && *v != 2 {
-			return nil, errors.New("unknown meta version")
+			return nil, fmt.Errorf("info.meta version: %d is unknown", *v)
 		}
 		p.hasV2 = *v == 2
 	}
 	p.hasV1 = !p.hasV2 || info.Pieces != nil || info.Length != nil || info.Files != nil
 	if err := checkName(info.Name); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("info.name: %w", err)
 	}
 	if err := checkPieceLength(info.PieceLength, p.hasV2); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("info.piece length: %w", err)
 	}
 	if !p.hasV1 {
 		return p, nil
 	}
 	if info.Pieces == nil {
-		return nil, errors.New("no pieces")
+		return nil, errors.New("info.pieces: missing")
 	}
 	if (info.Length == nil) == (info.Files == nil) {
-		return nil, errors.New("neither a length nor files, or both")
+		return nil, errors.New("info.length, info.files: neither or both")
 	}
 	if p.single = info.Length != nil; p.single {
 		p.total = *info.Length
 		if p.total < 0 {
-			return nil, errors.New("malformed length")
+			return nil, errors.New("info.length: negative")
 		}
 	} else if err := p.layOut(); err != nil {
 		return nil, err
 	}
 	if n := pieceCount(p.total, info.PieceLength); int64(len(info.Pieces)) != n*sha1.Size {
-		return nil, fmt.Errorf("%d bytes of piece hashes for %d pieces", len(info.Pieces), n)
+		return nil, fmt.Errorf("info.pieces: %d bytes of hashes for %d pieces", len(info.Pieces), n)
 	}
 	return p, nil
 }
@@ -222,19 +222,19 @@ func newTorrentParser(info *torrentInfo, name string) (*torrentParser, error) {
 // layOut checks the files of a v1 info dictionary and says where each begins.
 func (p *torrentParser) layOut() error {
 	if len(p.info.Files) == 0 {
-		return errors.New("no files")
+		return errors.New("info.files: there are none")
 	}
 	for i := range p.info.Files {
 		f := &p.info.Files[i]
 		if f.Length == nil || *f.Length < 0 || *f.Length > math.MaxInt64-p.total {
-			return errors.New("malformed length")
+			return fmt.Errorf("info.files[%d].length: missing, negative or too large", i)
 		}
 		if len(f.Path) == 0 {
-			return errors.New("malformed path")
+			return fmt.Errorf("info.files[%d].path: missing or empty", i)
 		}
-		for _, elem := range f.Path {
+		for n, elem := range f.Path {
 			if err := checkName(elem); err != nil {
-				return err
+				return fmt.Errorf("info.files[%d].path[%d]: %w", i, n, err)
 			}
 		}
 		f.TorrentOffset = p.total
@@ -250,12 +250,12 @@ func (p *torrentParser) take(path []string, size int64) (taken bool, err error) 
 			return false, nil
 		}
 	} else if p.name == "" {
-		return false, errors.New("it is a multi-file torrent")
+		return false, errors.New("info: it is a multi-file torrent")
 	} else if p.name != path[len(path)-1] {
 		return false, nil
 	}
 	if p.found {
-		return false, fmt.Errorf("more than one file called %.64q in it", p.name)
+		return false, fmt.Errorf("info: more than one file called %.64q in it", p.name)
 	}
 	p.found, p.size, p.path = true, size, slices.Clone(path)
 	return true, nil
@@ -315,7 +315,7 @@ func (p *torrentParser) readTree() error {
 		return err
 	}
 	if w.files == 0 {
-		return errors.New("no files")
+		return errors.New("info.file tree: no files in it")
 	}
 	if w.nextV1() != nil {
 		return errMismatch
@@ -323,7 +323,7 @@ func (p *torrentParser) readTree() error {
 	return nil
 }
 
-var errMismatch = errors.New("v1 and v2 metadata disagree")
+var errMismatch = errors.New("info.files, info.file tree: v1 and v2 metadata disagree")
 
 type treeWalk struct {
 	p      *torrentParser
@@ -337,19 +337,17 @@ type treeWalk struct {
 // walk goes through a directory in the order of its bencode.
 func (w *treeWalk) walk(dir map[string]any) error {
 	for _, name := range slices.Sorted(maps.Keys(dir)) {
-		if err := checkName(name); err != nil {
-			return err
-		}
-		node, ok := dir[name].(map[string]any)
-		if !ok {
-			return errors.New("malformed file tree")
-		}
 		w.path = append(w.path, name)
-		var err error
-		if props, ok := node[anacrolix.FileTreePropertiesKey]; !ok {
+		err := checkName(name)
+		node, ok := dir[name].(map[string]any)
+		if err != nil {
+			err = w.at("", err)
+		} else if !ok {
+			err = w.at("", errors.New("not a dictionary"))
+		} else if props, ok := node[anacrolix.FileTreePropertiesKey]; !ok {
 			err = w.walk(node)
 		} else if len(node) > 1 {
-			err = errors.New("a file with files below it")
+			err = w.at("", errors.New("a file with files below it"))
 		} else {
 			err = w.file(props)
 		}
@@ -361,25 +359,37 @@ func (w *treeWalk) walk(dir map[string]any) error {
 	return nil
 }
 
+// at says of which node of the tree an error is; key is one of the node's properties, if it is not "".
+func (w *treeWalk) at(key string, err error) error {
+	p := []byte("info.file tree")
+	for _, elem := range w.path {
+		p = appendPathKey(p, []byte(elem))
+	}
+	if key != "" {
+		p = appendPathKey(appendPathKey(p, nil), []byte(key))
+	}
+	return fmt.Errorf("%s: %w", shortPath(p), err)
+}
+
 func (w *treeWalk) file(properties any) error {
 	p := w.p
 	w.files++
 	props, ok := properties.(map[string]any)
 	if !ok {
-		return errors.New("malformed file tree")
+		return w.at("", errors.New("the properties are not a dictionary"))
 	}
 	length, ok := props["length"].(int64)
 	if !ok || length < 0 || length > math.MaxInt64-w.total {
-		return errors.New("malformed length")
+		return w.at("length", errors.New("missing, negative or too large"))
 	}
 	w.total += length
 	attr, _ := props["attr"].(string)
 	if strings.Contains(attr, "p") {
-		return errors.New("a pad file in the file tree")
+		return w.at("attr", errors.New("a pad file in the file tree"))
 	}
 	root, ok := props["pieces root"].(string)
 	if length > 0 && (!ok || len(root) != sha256.Size) || length == 0 && ok {
-		return errors.New("malformed pieces root")
+		return w.at("pieces root", errors.New("missing, of the wrong length, or of an empty file"))
 	}
 	if p.hasV1 {
 		if err := w.compareV1(length); err != nil {
@@ -445,7 +455,7 @@ func checkName(name string) error {
 
 func checkPieceLength(n int64, v2 bool) error {
 	if n < BlockSize || n > maxPieceLength || n%BlockSize != 0 || v2 && n&(n-1) != 0 {
-		return errors.New("unusable piece length")
+		return fmt.Errorf("%d is not usable", n)
 	}
 	return nil
 }
