@@ -70,6 +70,13 @@ var never = map[string]map[string]string{
 		"github.com/schollz/progressbar/v3": "metainfo draws nothing",
 		"github.com/anacrolix/torrent":      "the client is internal/swarm's",
 	},
+	module + "/metalink": {
+		module + "/fetcher":                 "who reads a metalink need not fetch what it names",
+		"net/http":                          "metalink reads and writes, it does not fetch",
+		"github.com/urfave/cli/v2":          "metalink has no command line",
+		"github.com/schollz/progressbar/v3": "metalink draws nothing",
+		"github.com/anacrolix/torrent":      "the client is internal/swarm's",
+	},
 	module + "/mirrorlist": {
 		module + "/fetcher":                 "lists are pure",
 		"net/http":                          "lists are pure",
