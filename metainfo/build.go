@@ -113,7 +113,8 @@ func (o *BuildOptions) addURLs(meta map[string]any) error {
 	var nodes [][]any
 	for _, s := range o.Nodes {
 		u, err := url.Parse("//" + s)
-		if err != nil || u.Host != s || u.Port() == "" || !utf8.ValidString(s) || !wellFormedHost(u) {
+		ok := err == nil && u.Host == s && u.Port() != "" && utf8.ValidString(s) && wellFormedHost(u)
+		if !ok || strings.Contains(u.Hostname(), ":") != strings.HasPrefix(s, "[") {
 			return fmt.Errorf("DHT node %q: not host:port", s)
 		}
 		port, err := strconv.Atoi(u.Port())

@@ -77,7 +77,7 @@ type Hashes struct {
 }
 
 // Hash hashes the size bytes of r, reading each of them once. A large file is hashed by several goroutines; each takes
-// 128 KiB of memory. The error is context.Cause(ctx), io.ErrUnexpectedEOF if r ends early, another one of r's, or that
+// 128 KiB of memory, or 1 MiB with WholeSHA256. The error is context.Cause(ctx), io.ErrUnexpectedEOF if r ends early, another one of r's, or that
 // the options do not make a torrent that Parse would accept. r may change meanwhile: that is the caller's to notice.
 func Hash(ctx context.Context, r io.ReaderAt, size int64, o HashOptions) (*Hashes, error) {
 	if size < 0 {
@@ -127,10 +127,10 @@ type hashJob struct {
 
 // byPiece has each of the workers take the next few pieces until none is left.
 func (j *hashJob) byPiece(ctx context.Context) error {
-	span := max(1, chunkSize/j.hashes.PieceLength) * j.hashes.PieceLength
+	span := max(1, smallChunk/j.hashes.PieceLength) * j.hashes.PieceLength
 	var next atomic.Int64
 	return j.run(ctx, pieceCount(j.hashes.Size, span), func(ctx context.Context, _, _ int) error {
-		p, c := newPieceHasher(j.hashes), newChunk(j.hashes.Size)
+		p, c := newPieceHasher(j.hashes), newChunk(smallChunk, j.hashes.Size)
 		for {
 			p.offset = (next.Add(1) - 1) * span
 			if p.offset >= j.hashes.Size {
@@ -153,9 +153,9 @@ func (j *hashJob) byPiece(ctx context.Context) error {
 func (j *hashJob) inOrder(ctx context.Context) error {
 	p, whole := newPieceHasher(j.hashes), sha256.New()
 	inPieces, inWhole := newTurns(j.workers), newTurns(j.workers)
-	err := j.run(ctx, pieceCount(j.hashes.Size, chunkSize), func(ctx context.Context, i, n int) error {
-		c := newChunk(j.hashes.Size)
-		for offset := int64(i) * chunkSize; offset < j.hashes.Size; offset += int64(n) * chunkSize {
+	err := j.run(ctx, pieceCount(j.hashes.Size, largeChunk), func(ctx context.Context, i, n int) error {
+		c := newChunk(largeChunk, j.hashes.Size)
+		for offset := int64(i) * largeChunk; offset < j.hashes.Size; offset += int64(n) * largeChunk {
 			if err := j.read(ctx, c, offset, j.hashes.Size); err != nil {
 				return err
 			}
@@ -221,17 +221,20 @@ func (j *hashJob) tell(c *chunk) {
 	}
 }
 
-// chunkSize is the most that one read brings: it stays in the processor's cache until all hashes have seen it.
-const chunkSize = 8 * BlockSize
-
+// A chunk is what one read brings.
 type chunk struct {
 	buf    []byte
 	data   []byte // what was read
-	blocks [chunkSize / BlockSize][sha256.Size]byte
+	blocks [largeChunk / BlockSize][sha256.Size]byte
 }
 
-func newChunk(size int64) *chunk {
-	return &chunk{buf: make([]byte, min(size, chunkSize))}
+const (
+	smallChunk = 8 * BlockSize  // stays in the processor's cache until all hashes have seen it
+	largeChunk = 64 * BlockSize // takes so long that waking the next worker costs little beside it
+)
+
+func newChunk(size, most int64) *chunk {
+	return &chunk{buf: make([]byte, min(size, most))}
 }
 
 // pieceHasher hashes chunks that follow each other, from the beginning of a piece, and stores the sums.

@@ -98,6 +98,19 @@ make("sources", "small.pkg", PIECE, V1, sources)
 make("httpseeds", "small.pkg", PIECE, V1, httpseeds)
 make("url-list-string", "small.pkg", PIECE, V2, string)
 
+# The info hashes of files of several sizes: version, seed, size, piece length, SHA-1 or -, SHA-256 or -.
+with open(os.path.join(out, "info-hashes.txt"), "w") as f:
+    for seed, (size, piece) in enumerate([(16384, 16384), (16385, 16384), (65536, 16384), (300_000, 16384), (1_000_003, 65536),
+                                          (2_097_152, 131072), (3_000_000, 1048576), (3_000_000, 4194304)]):
+        put("some.pkg", seed, size)
+        for version, flags in (("v1", V1), ("v2", V2), ("hybrid", HYBRID)):
+            files = lt.file_storage()
+            lt.add_files(files, "some.pkg")
+            t = lt.create_torrent(files, piece, flags)
+            lt.set_piece_hashes(t, ".")
+            h = lt.torrent_info(t.generate()).info_hashes()
+            print(version, seed, size, piece, h.v1 if h.has_v1() else "-", h.v2 if h.has_v2() else "-", file=f)
+
 # Neither program makes torrents of empty files alone.
 empty = {b"name": b"empty.pkg", b"piece length": PIECE}
 save("v1-empty", {b"info": {**empty, b"length": 0, b"pieces": b""}})
