@@ -15,6 +15,7 @@ const version = "0.1.0"
 
 const shortUsage = `usage: torrent-xfer [flags] URL [DEST]
        torrent-xfer mirrors URL
+       torrent-xfer create FILE...
        torrent-xfer doctor
 More with torrent-xfer --help.
 `
@@ -65,6 +66,8 @@ func newApp(env Env) *cli.App {
 		Action:                    func(c *cli.Context) error { return fetchCommand(env, c) },
 		Commands: []*cli.Command{
 			command("mirrors", "URL", "print the URLs of the same file, best first", "", mirrorsCommand),
+			command("create", "FILE...", "write a torrent beside each file, for its download from mirrors and peers",
+				"The same file and flags make the same torrent, byte for byte.\n\n", createCommand),
 			command("doctor", "[PACMAN.CONF]", "check the configuration and print the lines that others need", "", doctorCommand),
 		},
 	}

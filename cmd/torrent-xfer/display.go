@@ -159,7 +159,9 @@ func (d *display) draw(e fetcher.Event) {
 			fields = append(fields, formatTime(time.Duration(float64(e.Size-e.Done)/e.Rate*float64(time.Second))))
 		}
 	}
-	fields = append(fields, fmt.Sprintf("%d of %s", e.Mirrors, plural(e.Known, "mirror")))
+	if e.Known > 0 {
+		fields = append(fields, fmt.Sprintf("%d of %s", e.Mirrors, plural(e.Known, "mirror")))
+	}
 
 	const percent, frame, least = 7, 3, 8 // "  100% ", "| |", and the smallest bar worth drawing
 	width := d.columns()

@@ -32,6 +32,8 @@ type settings struct {
 	progress, output, report string
 	quiet, verbose           bool
 	probe, json              bool
+	make                     torrentSettings
+	create                   createSettings
 }
 
 const (
@@ -56,11 +58,11 @@ func (s setting) env() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
 }
 
-var allVerbs = []string{cmdFetch, "mirrors", "doctor"}
+var allVerbs = []string{cmdFetch, "mirrors", "doctor", "create"}
 
 func settingsTable() []setting {
 	fetch, lists := []string{cmdFetch}, []string{cmdFetch, "mirrors"}
-	return []setting{
+	return slices.Concat(createSettingsTable(), []setting{
 		{name: "output", aliases: []string{"o", "O"}, value: true, verbs: fetch,
 			usage: "write to `FILE`; - is standard output",
 			set:   func(s *settings, v string) error { s.output = standard(v); return notEmpty(v) }},
@@ -116,7 +118,7 @@ func settingsTable() []setting {
 			set: func(s *settings, v string) error { return parseBool(v, &s.probe) }},
 		{name: "json", verbs: []string{"mirrors"}, usage: "print JSON",
 			set: func(s *settings, v string) error { return parseBool(v, &s.json) }},
-	}
+	})
 }
 
 // settingsOf are the settings of one command. Two commands may have different ones of one name.
