@@ -13,10 +13,19 @@ import (
 	"time"
 )
 
+// site is what differs between servers of nginx. The zero site has two fast servers and a slow one.
+type site struct {
+	rate3 string // limit_rate of the third server; "": slow
+	lines string // more of each server's configuration; @SERVERn@ is the URL of server n
+}
+
 // startNginx serves root at three ports, see testdata/pacman/nginx.conf. stop ends it and gives its access log.
-func startNginx(t *testing.T, root string) (servers []string, stop func() []access) {
+func startNginx(t *testing.T, root string, s site) (servers []string, stop func() []access) {
 	t.Helper()
 	need(t, "nginx")
+	if s.rate3 == "" {
+		s.rate3 = "256k"
+	}
 	dir := openDir(t)
 	user := ""
 	if os.Geteuid() == 0 {
@@ -25,8 +34,11 @@ func startNginx(t *testing.T, root string) (servers []string, stop func() []acce
 	// nginx cannot choose a free port itself; between our choosing and its binding somebody else may take one.
 	for try := 0; ; try++ {
 		ports := freePorts(t, 3)
+		at := func(i int) string { return "http://127.0.0.1:" + ports[i] }
+		write(t, filepath.Join(dir, "server.conf"),
+			[]byte(strings.NewReplacer("@SERVER1@", at(0), "@SERVER2@", at(1), "@SERVER3@", at(2)).Replace(s.lines)))
 		fill(t, "nginx.conf", filepath.Join(dir, "nginx.conf"), "@USER@", user, "@DIR@", dir, "@ROOT@", root,
-			"@PORT1@", ports[0], "@PORT2@", ports[1], "@PORT3@", ports[2])
+			"@PORT1@", ports[0], "@PORT2@", ports[1], "@PORT3@", ports[2], "@RATE3@", s.rate3)
 		cmd := exec.Command("nginx", "-p", dir, "-e", filepath.Join(dir, "error.log"), "-c", filepath.Join(dir, "nginx.conf"))
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -34,9 +46,7 @@ func startNginx(t *testing.T, root string) (servers []string, stop func() []acce
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
 		if listens(ports, ended) {
-			for _, p := range ports {
-				servers = append(servers, "http://127.0.0.1:"+p)
-			}
+			servers = []string{at(0), at(1), at(2)}
 			quit := func() {
 				_ = cmd.Process.Signal(syscall.SIGTERM)
 				<-ended
@@ -88,9 +98,9 @@ func listens(ports []string, ended chan error) bool {
 
 // access is one line of nginx's log.
 type access struct {
-	port, connection, uri, byteRange string
-	status                           int
-	bytes                            int64
+	port, connection, uri, byteRange, agent string
+	status                                  int
+	bytes                                   int64
 }
 
 func readAccess(t *testing.T, path string) (log []access) {
@@ -100,7 +110,7 @@ func readAccess(t *testing.T, path string) (log []access) {
 		if len(f) != 7 {
 			t.Fatalf("odd line in nginx's log: %q", line)
 		}
-		a := access{port: f[0], connection: f[1], uri: f[4], byteRange: f[5]}
+		a := access{port: f[0], connection: f[1], uri: f[4], byteRange: f[5], agent: f[6]}
 		a.status, _ = strconv.Atoi(f[2])
 		a.bytes, _ = strconv.ParseInt(f[3], 10, 64)
 		log = append(log, a)
@@ -111,7 +121,7 @@ func readAccess(t *testing.T, path string) (log []access) {
 func TestPacmanFromNginx(t *testing.T) {
 	repo := newRepo(t)
 	libtorrent(t, "hybrid", repo, big.file())
-	servers, stop := startNginx(t, repo)
+	servers, stop := startNginx(t, repo, site{})
 	// The slow one first, as in a mirror list that nobody has sorted.
 	in := newInstallation(t, servers[2], servers[0], servers[1])
 	wantCalls(t, in.run("-Sy", "small", "big"), servers[2], "demo.db", small.file(), big.file())
