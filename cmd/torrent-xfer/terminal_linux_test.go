@@ -257,10 +257,15 @@ func startWithChild(t *testing.T, cmd *exec.Cmd) int {
 // waitForBar waits until the download has begun.
 func waitForBar(t *testing.T, term *terminal) {
 	t.Helper()
+	waitForText(t, term, "1 of 1 mirror")
+}
+
+func waitForText(t *testing.T, term *terminal, text string) {
+	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) {
 		term.mu.Lock()
-		begun := strings.Contains(term.seen.String(), "1 of 1 mirror")
+		begun := strings.Contains(term.seen.String(), text)
 		term.mu.Unlock()
 		if begun {
 			return
