@@ -56,7 +56,6 @@ type scanner struct {
 	stack  [showNesting]frame
 	keys   []uint32 // where the keys of the open dicts begin; if odd is not nil
 	sorted int      // keys that had to be sorted
-	odds   int
 }
 
 // frame is a dict or list that was begun.

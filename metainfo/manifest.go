@@ -70,7 +70,7 @@ type Manifest struct {
 // more than 3 MiB beside the piece hashes, or of more than 256 KiB of URLs. No input costs more than 64 MiB of memory.
 // The Manifest does not refer to data.
 func Parse(data []byte, name string) (*Manifest, error) {
-	m, err := parse(data, name)
+	m, err := parse(data, name, false)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnusable, err)
 	}

@@ -34,8 +34,11 @@ func (t *merkleTree) root(leaves uint64, pad [32]byte) [32]byte {
 
 // layerRoot returns the root of the tree above a layer of piece hashes (BEP 52).
 func layerRoot(layer []byte, pieceLength int64) [32]byte {
-	var blank, tree merkleTree
-	pad := blank.root(uint64(pieceLength/BlockSize), [32]byte{})
+	var tree merkleTree
+	var pad [32]byte // the root of a piece of zero leaves
+	for n := pieceLength / BlockSize; n > 1; n /= 2 {
+		pad = sha256.Sum256(append(pad[:], pad[:]...))
+	}
 	for ; len(layer) > 0; layer = layer[32:] {
 		tree.add([32]byte(layer))
 	}

@@ -18,7 +18,9 @@ import (
 	anacrolix "github.com/anacrolix/torrent/metainfo"
 )
 
-func parse(data []byte, name string) (*Manifest, error) {
+// parse does the work of Parse. With a survey and without a name it checks what all files of a multi-file torrent have in
+// common, and returns nil for one that has nothing wrong.
+func parse(data []byte, name string, survey bool) (*Manifest, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("longer than %d bytes", MaxSize)
 	}
@@ -30,6 +32,7 @@ func parse(data []byte, name string) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.survey = survey
 	if p.hasV2 {
 		err = p.readTree()
 	} else {
@@ -37,6 +40,9 @@ func parse(data []byte, name string) (*Manifest, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if !p.found && survey {
+		return nil, nil
 	}
 	if !p.found {
 		return nil, fmt.Errorf("info: no file called %.64q in it", p.name)
@@ -170,6 +176,7 @@ type torrentParser struct {
 	name         string // the wanted file; "": the only one
 	info         *torrentInfo
 	hasV1, hasV2 bool
+	survey       bool  // none of several files is wanted
 	single       bool  // v1: has a length instead of files
 	total        int64 // v1: bytes in all, padding included
 
@@ -249,6 +256,8 @@ func (p *torrentParser) take(path []string, size int64) (taken bool, err error) 
 		if p.name != "" && p.name != p.info.Name {
 			return false, nil
 		}
+	} else if p.survey {
+		return false, nil
 	} else if p.name == "" {
 		return false, errors.New("info: it is a multi-file torrent")
 	} else if p.name != path[len(path)-1] {

@@ -74,20 +74,16 @@ func (p *prober) probe(ctx context.Context, list []*url.URL) []*probeResult {
 	return results
 }
 
-func (p *prober) one(ctx context.Context, u *url.URL) *probeResult {
-	r := &probeResult{Size: -1}
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
-	defer cancel()
+// request asks for all of u, with the login that belongs to it.
+func (p *prober) request(ctx context.Context, u *url.URL) (*http.Request, error) {
 	plain := *u
 	plain.User, plain.Fragment = nil, ""
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, plain.String(), nil)
 	if err != nil {
-		r.Error = "bad URL"
-		return r
+		return nil, err
 	}
 	req.Header.Set("User-Agent", p.agent)
 	req.Header.Set("Accept-Encoding", "identity")
-	req.Header.Set("Range", fmt.Sprintf("bytes=0-%d", probeBytes-1))
 	if u.User != nil {
 		password, _ := u.User.Password()
 		req.SetBasicAuth(u.User.Username(), password)
@@ -96,6 +92,19 @@ func (p *prober) one(ctx context.Context, u *url.URL) *probeResult {
 			req.SetBasicAuth(user, password)
 		}
 	}
+	return req, nil
+}
+
+func (p *prober) one(ctx context.Context, u *url.URL) *probeResult {
+	r := &probeResult{Size: -1}
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	req, err := p.request(ctx, u)
+	if err != nil {
+		r.Error = "bad URL"
+		return r
+	}
+	req.Header.Set("Range", fmt.Sprintf("bytes=0-%d", probeBytes-1))
 	began := time.Now()
 	res, err := p.client.Do(req)
 	if err != nil {
