@@ -15,7 +15,7 @@ const (
 	maxOddKeys   = 1 << 19 // keys, in all, of dicts whose keys are out of order
 	maxPath      = 120     // bytes of a path in a message
 	maxPathKey   = 40      // bytes of one key in it
-	maxOddities  = 100     // places at which bencode is not as it should be that are told of
+	maxOddities  = 100     // places, of each of two kinds, that odd is told of
 	maxShownSize = 64 << 20
 )
 
@@ -24,8 +24,9 @@ type flaw struct {
 	path   string // of keys and indexes; "": the outermost value
 	offset int    // bytes from the beginning
 	what   string
-	twice  bool // a key that its dict has already
 }
+
+const keyTwice = "the key stands there twice"
 
 func (f *flaw) Error() string {
 	if f.path == "" {
@@ -50,12 +51,13 @@ func (t token) opens() bool { return t.kind == 'd' || t.kind == 'l' }
 type scanner struct {
 	data   []byte
 	limit  int         // nesting; not above showNesting
-	odd    func(*flaw) // told of what is readable but not in the one right form; nil: that is an error
+	odd    func(*flaw) // told of what is readable but not in the one right form, up to a limit; nil: that is an error
 	pos    int
 	depth  int
 	stack  [showNesting]frame
 	keys   []uint32 // where the keys of the open dicts begin; if odd is not nil
 	sorted int      // keys that had to be sorted
+	odds   [2]int   // how often odd was to be told: of other things, of keys that stand there twice
 }
 
 // frame is a dict or list that was begun.
@@ -131,9 +133,9 @@ func (s *scanner) key(top *frame) (token, error) {
 	top.last, top.value = key, true
 	switch {
 	case order == 0:
-		err = s.strange(&flaw{path: s.path(s.depth), offset: at, what: "the key stands there twice", twice: true})
+		err = s.strange(s.depth, at, keyTwice)
 	case order > 0 && !top.unsorted:
-		err = s.strange(&flaw{path: s.path(s.depth), offset: at, what: "the key is out of order"})
+		err = s.strange(s.depth, at, "the key is out of order")
 		top.unsorted = true
 	}
 	if s.odd != nil {
@@ -159,8 +161,7 @@ func (s *scanner) close(top *frame) error {
 			if top.last = keyAt(s.data, keys[i]); !bytes.Equal(top.last, keyAt(s.data, keys[i-1])) {
 				continue
 			}
-			f := &flaw{path: s.path(s.depth), offset: int(keys[i]), what: "the key stands there twice", twice: true}
-			if err := s.strange(f); err != nil {
+			if err := s.strange(s.depth, int(keys[i]), keyTwice); err != nil {
 				return err
 			}
 		}
@@ -202,7 +203,7 @@ func (s *scanner) integer() (token, error) {
 		if pos == first+1 {
 			what = "minus zero"
 		}
-		return t, s.strange(&flaw{path: s.path(s.depth), offset: at, what: what})
+		return t, s.strange(s.depth, at, what)
 	}
 	return t, nil
 }
@@ -227,7 +228,7 @@ func (s *scanner) text(levels int) ([]byte, error) {
 	s.pos = pos + 1 + n
 	text := s.data[pos+1 : s.pos : s.pos]
 	if s.data[at] == '0' && pos > at+1 {
-		return text, s.strange(&flaw{path: s.path(levels), offset: at, what: "length of a string with leading zeros"})
+		return text, s.strange(levels, at, "length of a string with leading zeros")
 	}
 	return text, nil
 }
@@ -242,7 +243,7 @@ func (s *scanner) rest() error {
 	case n == 1 && s.data[s.pos] == '\n':
 		what = "a newline follows the end"
 	}
-	return s.strange(&flaw{offset: s.pos, what: what})
+	return s.strange(0, s.pos, what)
 }
 
 // fail makes an error of the value whose path has so many levels.
@@ -250,12 +251,24 @@ func (s *scanner) fail(levels, at int, what string) error {
 	return &flaw{path: s.path(levels), offset: at, what: what}
 }
 
-func (s *scanner) strange(f *flaw) error {
+// strange tells odd what fail would make an error of.
+func (s *scanner) strange(levels, at int, what string) error {
 	if s.odd == nil {
-		return f
+		return s.fail(levels, at, what)
 	}
-	s.odd(f)
+	n := &s.odds[0]
+	if what == keyTwice {
+		n = &s.odds[1]
+	}
+	if *n++; *n <= maxOddities {
+		s.odd(&flaw{path: s.path(levels), offset: at, what: what})
+	}
 	return nil
+}
+
+// untold is how often odd was not told.
+func (s *scanner) untold() int {
+	return max(0, s.odds[0]-maxOddities) + max(0, s.odds[1]-maxOddities)
 }
 
 // path returns the keys and indexes that lead to a value, of as many levels, as in info.files[3].length.
@@ -342,21 +355,14 @@ func NonCanonical(data []byte) []string {
 	if len(data) > maxShownSize {
 		return nil
 	}
-	more := 0
-	s := scanner{data: data, limit: showNesting, odd: func(f *flaw) {
-		if len(all) == maxOddities {
-			more++
-			return
-		}
-		all = append(all, f.Error())
-	}}
+	s := scanner{data: data, limit: showNesting, odd: func(f *flaw) { all = append(all, f.Error()) }}
 	for {
 		if t, err := s.next(); err != nil || t.kind == 0 {
 			break
 		}
 	}
-	if more > 0 {
-		all = append(all, fmt.Sprintf("and %d more places", more))
+	if n := s.untold(); n > 0 {
+		all = append(all, fmt.Sprintf("and %d more places", n))
 	}
 	return all
 }

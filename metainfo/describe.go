@@ -1,6 +1,7 @@
 package metainfo
 
 import (
+	"bytes"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
@@ -24,8 +25,11 @@ func Describe(data []byte) (*Description, error) {
 		return nil, fmt.Errorf("%w: longer than %d bytes", ErrUnusable, MaxSize)
 	}
 	d := &describer{room: maxPathsShown, urlRoom: maxURLBytes, v1Length: -1}
-	d.data, d.limit, d.odd = data, showNesting, func(f *flaw) { d.warn(f.Error()) }
+	d.data, d.limit, d.odd = bytes.TrimSuffix(data, []byte("\n")), showNesting, func(f *flaw) { d.warnf("%v", f) }
 	err := d.root()
+	if err == nil && len(d.data) < len(data) {
+		d.warnf("a newline follows the end (byte %d)", len(d.data))
+	}
 	if err == nil && !d.hasInfo {
 		err = errors.New("info: missing")
 	}
@@ -33,9 +37,9 @@ func Describe(data []byte) (*Description, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnusable, err)
 	}
 	if err != nil {
-		d.warn(err.Error() + "; nothing behind it is shown")
+		d.warnf("%v; nothing behind it is shown", err)
 	}
-	d.conclude()
+	d.conclude(data)
 	return &d.Description, nil
 }
 
@@ -53,18 +57,21 @@ type describer struct {
 	room                  int // bytes that paths may still take
 	urlRoom               int // bytes that URLs may still take
 	hidden, hiddenURLs    int // files and URLs not shown
-	others, warnings      int // that are not shown
+	others                int // keys that are not shown
+	moreWarnings          bool
 }
 
-func (d *describer) warn(what string) {
-	if len(d.Warnings) == maxWarnings {
-		d.warnings++
-		return
+// mayWarn tells whether there is room for a warning. Whoever makes many asks before it takes the trouble.
+func (d *describer) mayWarn() bool {
+	d.moreWarnings = d.moreWarnings || len(d.Warnings) == maxWarnings
+	return !d.moreWarnings
+}
+
+func (d *describer) warnf(format string, args ...any) {
+	if d.mayWarn() {
+		d.Warnings = append(d.Warnings, fmt.Sprintf(format, args...))
 	}
-	d.Warnings = append(d.Warnings, what)
 }
-
-func (d *describer) warnf(format string, args ...any) { d.warn(fmt.Sprintf(format, args...)) }
 
 // levels is how many lead to the value of a token that was just read.
 func (d *describer) levels(t token) int {
@@ -86,8 +93,8 @@ func (d *describer) finish(depth int) error {
 
 // is warns if a token is of another kind than it should be.
 func (d *describer) is(t token, kind byte) bool {
-	if t.kind != kind {
-		d.warn(d.wrongKind(t, kind).Error())
+	if t.kind != kind && d.mayWarn() {
+		d.warnf("%v", d.wrongKind(t, kind))
 	}
 	return t.kind == kind
 }
@@ -147,7 +154,9 @@ func (d *describer) integer(t token, to *int64) error {
 	}
 	n, err := strconv.ParseInt(string(t.text[:min(len(t.text), 32)]), 10, 64)
 	if err != nil {
-		d.warn(d.fail(d.depth, t.at, "integer does not fit 64 bits").Error())
+		if d.mayWarn() {
+			d.warnf("%v", d.fail(d.depth, t.at, "integer does not fit 64 bits"))
+		}
 		return nil
 	}
 	*to = n
@@ -158,12 +167,10 @@ func (d *describer) integer(t token, to *int64) error {
 func (d *describer) strings(t token, to *[]string) error {
 	*to = nil
 	add := func(t token) error {
-		var s string
-		d.text(t, &s)
-		if d.urlRoom -= len(s); d.urlRoom < 0 || len(*to) == maxURLsRead {
+		if d.urlRoom -= len(t.text); d.urlRoom < 0 || len(*to) == maxURLsRead {
 			d.hiddenURLs++
-		} else if s != "" {
-			*to = append(*to, s)
+		} else if d.is(t, 's') && len(t.text) > 0 {
+			*to = append(*to, shownText(t.text))
 		}
 		return nil
 	}
@@ -239,22 +246,25 @@ func (d *describer) tiers(t token) error {
 	d.Tiers = nil
 	n := 0
 	return d.list(t, func(t token) error {
-		var tier []string
-		if err := d.strings(t, &tier); err != nil {
-			return err
+		if n++; n > maxURLsRead || d.urlRoom < 0 {
+			d.hiddenURLs++ // at least
+			return nil
 		}
-		if n += len(tier); n > maxURLsRead {
-			d.hiddenURLs += len(tier)
-		} else if tier != nil {
+		var tier []string
+		err := d.strings(t, &tier)
+		if n += len(tier); tier != nil {
 			d.Tiers = append(d.Tiers, tier)
 		}
-		return nil
+		return err
 	})
 }
 
 func (d *describer) nodes(t token) error {
 	d.Nodes = nil
 	return d.list(t, func(t token) error {
+		if len(d.Nodes) == maxURLsRead {
+			return nil
+		}
 		var host string
 		var port int64
 		i := 0
@@ -265,7 +275,7 @@ func (d *describer) nodes(t token) error {
 			}
 			return d.integer(t, &port)
 		})
-		if i == 2 && len(d.Nodes) < maxURLsRead {
+		if i == 2 {
 			d.Nodes = append(d.Nodes, net.JoinHostPort(host, strconv.FormatInt(port, 10)))
 		}
 		return err
@@ -307,6 +317,9 @@ func (d *describer) info(t token) error {
 	err := d.dict(t, func(key []byte, t token) error {
 		switch string(key) {
 		case "name":
+			if t.kind == 's' {
+				d.name(t, t.text)
+			}
 			return d.text(t, &d.Name)
 		case "name.utf-8":
 			return d.text(t, &d.NameUTF8)
@@ -355,12 +368,29 @@ func (d *describer) info(t token) error {
 	return nil
 }
 
+// name warns of a name that no file may have; it stands in the value that begins with t, or is the key of that.
+func (d *describer) name(t token, name []byte) {
+	if !d.mayWarn() {
+		return
+	}
+	if err := checkName(string(name[:min(len(name), maxName+1)])); err != nil {
+		d.warnf("%s: %v", d.path(d.levels(t)), err)
+	}
+}
+
+// hasRoom tells whether a file can be added to a list.
+func (d *describer) hasRoom(list []DescribedFile) bool {
+	return d.room > 0 && len(list) < maxFilesShown
+}
+
 // keep adds a file to a list, if there is room.
-func (d *describer) keep(list *[]DescribedFile, f DescribedFile) {
-	if d.room -= len(f.Path); d.room < 0 || len(*list) == maxFilesShown {
+func (d *describer) keep(list *[]DescribedFile, f DescribedFile, path []byte) {
+	if !d.hasRoom(*list) {
 		d.hidden++
 		return
 	}
+	d.room -= len(path)
+	f.Path = string(path)
 	*list = append(*list, f)
 }
 
@@ -377,7 +407,10 @@ func (d *describer) files(t token) error {
 			case "path":
 				return d.list(t, func(t token) error {
 					if d.is(t, 's') {
-						path = appendElement(path, t.text)
+						d.name(t, t.text)
+						if d.hasRoom(d.Files) {
+							path = appendElement(path, t.text)
+						}
 					}
 					return nil
 				})
@@ -389,14 +422,14 @@ func (d *describer) files(t token) error {
 		if f.Length < 0 || f.Length > math.MaxInt64-d.v1Total {
 			f.Length = 0 // Parse says so
 		}
-		f.Path, f.Pad = string(path), strings.Contains(f.Attr, "p")
+		f.Pad = strings.Contains(f.Attr, "p")
 		d.v1Total += f.Length
 		if f.Pad {
 			d.v1Pads += f.Length
 		} else {
 			d.v1Files++
 		}
-		d.keep(&d.Files, f)
+		d.keep(&d.Files, f, path)
 		return err
 	})
 }
@@ -410,19 +443,20 @@ func (d *describer) directory(t token, path []byte) error {
 		if len(key) == 0 {
 			return d.leaf(t, path)
 		}
+		d.name(t, key)
 		return d.directory(t, appendElement(path, key))
 	})
 }
 
 // leaf reads the properties of a file of the file tree.
 func (d *describer) leaf(t token, path []byte) error {
-	f := DescribedFile{Path: string(path)}
+	var f DescribedFile
 	err := d.dict(t, func(key []byte, t token) error {
 		switch string(key) {
 		case "length":
 			return d.integer(t, &f.Length)
 		case "pieces root":
-			if d.is(t, 's') {
+			if d.is(t, 's') && d.hasRoom(d.tree) {
 				f.PiecesRoot = hex.EncodeToString(t.text[:min(len(t.text), sha256.Size)])
 			}
 			return nil
@@ -436,7 +470,7 @@ func (d *describer) leaf(t token, path []byte) error {
 	}
 	d.treeFiles++
 	d.treeTotal += f.Length
-	d.keep(&d.tree, f)
+	d.keep(&d.tree, f, path)
 	return err
 }
 
@@ -448,11 +482,13 @@ func appendElement(path, elem []byte) []byte {
 	if len(path) > maxTextShown {
 		return path
 	}
-	return append(path, shownText(elem)...)
+	return appendShown(path, elem)
 }
 
 // shownText makes a text of bytes.
-func shownText(b []byte) string {
+func shownText(b []byte) string { return string(appendShown(nil, b)) }
+
+func appendShown(to, b []byte) []byte {
 	shown := b
 	if len(b) > maxTextShown {
 		shown = b[:maxTextShown]
@@ -460,24 +496,23 @@ func shownText(b []byte) string {
 			shown = shown[:len(shown)-1]
 		}
 	}
-	var text strings.Builder
 	for rest := shown; len(rest) > 0; {
 		r, n := utf8.DecodeRune(rest)
 		if r == utf8.RuneError && n == 1 || isBinaryRune(r) {
-			fmt.Fprintf(&text, `\x%02x`, rest[:n])
+			to = hex.AppendEncode(append(to, `\x`...), rest[:n])
 		} else {
-			text.Write(rest[:n])
+			to = append(to, rest[:n]...)
 		}
 		rest = rest[n:]
 	}
 	if len(shown) < len(b) {
-		fmt.Fprintf(&text, "… (%d bytes)", len(b))
+		to = fmt.Appendf(to, "… (%d bytes)", len(b))
 	}
-	return text.String()
+	return to
 }
 
-// conclude says what follows from all that was read.
-func (d *describer) conclude() {
+// conclude says what follows from all that was read, which is data.
+func (d *describer) conclude(data []byte) {
 	d.hasV2 = d.hasV2 || d.metaVersion == 2
 	switch {
 	case d.hasV1 && d.hasV2:
@@ -488,11 +523,11 @@ func (d *describer) conclude() {
 		d.Version, d.InfoHash = "v1", d.InfoHashV1
 	}
 	if d.InfoHash == "" {
-		d.warn("info: cut short, so that there is no info hash")
+		d.warnf("info: cut short, so that there is no info hash")
 	}
 	if d.v1Length >= 0 && d.Files == nil {
 		d.v1Files, d.v1Total = 1, d.v1Length
-		d.keep(&d.Files, DescribedFile{Path: d.Name, Length: d.v1Length})
+		d.Files = []DescribedFile{{Path: d.Name, Length: d.v1Length}}
 	}
 	d.Size, d.FileCount = d.v1Total-d.v1Pads, d.v1Files
 	d.PieceCount = int64(len(d.PieceHashes)) / sha1.Size
@@ -523,16 +558,16 @@ func (d *describer) conclude() {
 	if d.others > 0 {
 		d.warnf("%d more keys that are not known are not listed here", d.others)
 	}
-	d.addVerdict()
+	d.addVerdict(data)
 }
 
 const refused = "refused by the strict check: "
 
-// addVerdict puts first what Parse says, and takes the same words away behind it.
-func (d *describer) addVerdict() {
+// addVerdict puts first what Parse says of data, and takes the same words away behind it.
+func (d *describer) addVerdict(data []byte) {
 	all := []string{}
 	verdict := ""
-	if _, err := parse(d.data, "", true); err != nil {
+	if _, err := parse(data, "", true); err != nil {
 		verdict = err.Error()
 		all = append(all, refused+verdict)
 	}
@@ -543,16 +578,17 @@ func (d *describer) addVerdict() {
 		}
 		all = append(all, w)
 	}
-	if d.warnings > 0 {
-		all = append(all, fmt.Sprintf("and %d more", d.warnings))
+	if d.moreWarnings || d.untold() > 0 {
+		all = append(all, "and more")
 	}
 	d.Warnings = all
 }
 
 func (d *describer) checkPieces() {
-	if n := d.PieceLength; n <= 0 {
-		d.warnf("info.piece length: %d is not usable", n)
-	} else {
+	if err := checkPieceLength(d.PieceLength, d.hasV2); err != nil {
+		d.warnf("info.piece length: %v", err)
+	}
+	if n := d.PieceLength; n > 0 {
 		if n&(n-1) != 0 {
 			d.warnf("info.piece length: %d is not a power of two", n)
 		}
@@ -591,21 +627,23 @@ func (d *describer) checkTree() {
 		return
 	}
 	usable := checkPieceLength(d.PieceLength, true) == nil
-	lengths := map[string]int{}
+	lengths := make(map[[sha256.Size]byte]int, len(d.PieceLayers))
 	for _, l := range d.PieceLayers {
-		root, n := hex.EncodeToString(l.Root), len(l.Hashes)
-		lengths[root] = n
+		n := len(l.Hashes)
+		lengths[[sha256.Size]byte(l.Root)] = n
 		if n == 0 || n%sha256.Size != 0 {
-			d.warnf("piece layers.<%s>: %d bytes", root, n)
-		} else if usable && layerRoot(l.Hashes, d.PieceLength) != [32]byte(l.Root) {
-			d.warnf("piece layers.<%s>: the hashes do not belong to this root", root)
+			d.warnf("piece layers.<%x>: %d bytes", l.Root, n)
+		} else if usable && layerRoot(l.Hashes, d.PieceLength) != [sha256.Size]byte(l.Root) {
+			d.warnf("piece layers.<%x>: the hashes do not belong to this root", l.Root)
 		}
 	}
 	for _, f := range d.tree {
-		n, ok := lengths[f.PiecesRoot]
 		if !usable || f.Length <= d.PieceLength || len(d.PieceLayers) == maxLayersShown {
 			continue
 		}
+		var root [sha256.Size]byte
+		hex.Decode(root[:], []byte(f.PiecesRoot))
+		n, ok := lengths[root]
 		if want := pieceCount(f.Length, d.PieceLength); !ok {
 			d.warnf("piece layers: none for %s", f.Path)
 		} else if int64(n) != want*sha256.Size {
@@ -658,10 +696,10 @@ func (d *describer) checkURLs() {
 		}
 	}
 	if d.Private && d.Trackers() == nil {
-		d.warn("info.private: 1, but there is no tracker")
+		d.warnf("info.private: 1, but there is no tracker")
 	}
 	if d.Private && d.Nodes != nil {
-		d.warn("nodes: DHT nodes of a private torrent")
+		d.warnf("nodes: DHT nodes of a private torrent")
 	}
 }
 

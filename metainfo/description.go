@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/sha1"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -113,15 +114,14 @@ func (d *Description) WriteJSON(w io.Writer) error {
 		out.WriteString(comma(i) + "\n    ")
 		out.Write(text)
 	}
-	out.WriteString("\n  ],\n  \"piece_hashes\": [")
-	writeHashes(out, d.PieceHashes, sha1.Size, "\n    ")
-	out.WriteString("],\n  \"piece_layers\": {")
+	out.WriteString("\n  ],\n  \"piece_hashes\": ")
+	writeHashes(out, d.PieceHashes, sha1.Size, "\n  ")
+	out.WriteString(",\n  \"piece_layers\": {")
 	for i, l := range d.PieceLayers {
-		fmt.Fprintf(out, "%s\n    \"%x\": [", comma(i), l.Root)
-		writeHashes(out, l.Hashes, sha256.Size, "\n      ")
-		out.WriteString("]")
+		fmt.Fprintf(out, "%s\n    \"%x\": ", comma(i), l.Root)
+		writeHashes(out, l.Hashes, sha256.Size, "\n    ")
 	}
-	out.WriteString("}\n}\n")
+	out.WriteString("\n  }\n}\n")
 	return out.Flush()
 }
 
@@ -140,9 +140,18 @@ func comma(i int) string {
 	return ","
 }
 
-// writeHashes writes what there is, the last hash may be cut short.
-func writeHashes(w *bufio.Writer, hashes []byte, size int, indent string) {
+// writeHashes writes a list of what there is; the last hash may be cut short.
+func writeHashes(w *bufio.Writer, hashes []byte, size int, newLine string) {
+	w.WriteByte('[')
 	for i := 0; i < len(hashes); i += size {
-		fmt.Fprintf(w, "%s%s\"%x\"", comma(i), indent, hashes[i:min(i+size, len(hashes))])
+		w.WriteString(comma(i))
+		w.WriteString(newLine)
+		w.WriteString("  \"")
+		w.Write(hex.AppendEncode(w.AvailableBuffer(), hashes[i:min(i+size, len(hashes))]))
+		w.WriteByte('"')
 	}
+	if len(hashes) > 0 {
+		w.WriteString(newLine)
+	}
+	w.WriteByte(']')
 }

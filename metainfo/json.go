@@ -37,7 +37,7 @@ func WriteJSON(w io.Writer, data []byte) error {
 	p.data, p.limit = data, showNesting
 	var twice error
 	p.odd = func(f *flaw) {
-		if f.twice && twice == nil {
+		if f.what == keyTwice && twice == nil {
 			twice = f
 		}
 	}

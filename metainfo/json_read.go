@@ -188,7 +188,7 @@ func (p *jsonParser) object(depth int) error {
 			order := bytes.Compare(keyAt(p.out, uint32(f.key)), keyAt(p.out, uint32(at)))
 			sorted = sorted && order < 0
 			if order == 0 {
-				return p.fail(depth+1, "the key stands there twice")
+				return p.fail(depth+1, keyTwice)
 			}
 		}
 		f.key = at
@@ -231,7 +231,7 @@ func (p *jsonParser) sort(depth, begin int, keys []uint32) error {
 	for i := 1; i < len(order); i++ {
 		if key := keys[order[i]]; bytes.Equal(keyAt(p.out, keys[order[i-1]]), keyAt(p.out, key)) {
 			p.stack[depth].key = int(key)
-			return p.fail(depth+1, "the key stands there twice")
+			return p.fail(depth+1, keyTwice)
 		}
 	}
 	to := begin

@@ -37,7 +37,10 @@ func layerRoot(layer []byte, pieceLength int64) [32]byte {
 	var tree merkleTree
 	var pad [32]byte // the root of a piece of zero leaves
 	for n := pieceLength / BlockSize; n > 1; n /= 2 {
-		pad = sha256.Sum256(append(pad[:], pad[:]...))
+		var pair [64]byte
+		copy(pair[:32], pad[:])
+		copy(pair[32:], pad[:])
+		pad = sha256.Sum256(pair[:])
 	}
 	for ; len(layer) > 0; layer = layer[32:] {
 		tree.add([32]byte(layer))

@@ -16,6 +16,8 @@ const version = "0.1.0"
 const shortUsage = `usage: torrent-xfer [flags] URL [DEST]
        torrent-xfer mirrors URL
        torrent-xfer create FILE...
+       torrent-xfer metainfo TORRENT
+       torrent-xfer bencode FILE
        torrent-xfer doctor
 More with torrent-xfer --help.
 `
@@ -68,6 +70,8 @@ func newApp(env Env) *cli.App {
 			command("mirrors", "URL", "print the URLs of the same file, best first", "", mirrorsCommand),
 			command("create", "FILE...", "write a torrent beside each file, for its download from mirrors and peers",
 				"The same file and flags make the same torrent, byte for byte.\n\n", createCommand),
+			command("metainfo", "TORRENT", "print all that a torrent says, its magnet link, and what is wrong with it", metainfoAbout, metainfoCommand),
+			command("bencode", "FILE", "print bencode as JSON, or the reverse", bencodeAbout, bencodeCommand),
 			command("doctor", "[PACMAN.CONF]", "check the configuration and print the lines that others need", "", doctorCommand),
 		},
 	}

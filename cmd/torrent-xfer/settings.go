@@ -34,6 +34,7 @@ type settings struct {
 	probe, json              bool
 	make                     torrentSettings
 	create                   createSettings
+	inspect                  inspectSettings
 }
 
 const (
@@ -58,11 +59,11 @@ func (s setting) env() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
 }
 
-var allVerbs = []string{cmdFetch, "mirrors", "doctor", "create"}
+var allVerbs = []string{cmdFetch, "mirrors", "doctor", "create", "metainfo", "bencode"}
 
 func settingsTable() []setting {
 	fetch, lists := []string{cmdFetch}, []string{cmdFetch, "mirrors"}
-	return slices.Concat(createSettingsTable(), []setting{
+	return slices.Concat(createSettingsTable(), metainfoSettings(), bencodeSettings(), []setting{
 		{name: "output", aliases: []string{"o", "O"}, value: true, verbs: fetch,
 			usage: "write to `FILE`; - is standard output",
 			set:   func(s *settings, v string) error { s.output = standard(v); return notEmpty(v) }},
