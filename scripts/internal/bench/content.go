@@ -68,13 +68,14 @@ func (b *bench) contentWithTorrent(size int64) (*content, error) {
 
 func (c *content) remove() { os.RemoveAll(c.dir) }
 
-// hybridScript makes a hybrid torrent with libtorrent: argv is the file, the torrent, the piece length.
-const hybridScript = `
+// libtorrentScript makes a torrent with libtorrent: argv is 1 for a v1 torrent and 0 for a hybrid, the file, the torrent, the
+// piece length.
+const libtorrentScript = `
 import os, sys, libtorrent as lt
-path, out, piece = sys.argv[1:]
+v1, path, out, piece = sys.argv[1:]
 files = lt.file_storage()
 lt.add_files(files, path)
-t = lt.create_torrent(files, int(piece), 0)
+t = lt.create_torrent(files, int(piece), lt.create_torrent.v1_only if v1 == "1" else 0)
 lt.set_piece_hashes(t, os.path.dirname(path))
 open(out, "wb").write(lt.bencode(t.generate()))
 `
@@ -108,14 +109,22 @@ func (b *bench) addTorrent(c *content) error {
 func (b *bench) addHybrid(c *content) (bool, error) {
 	target := c.file() + ".torrent"
 	os.Remove(target)
-	for _, python := range []string{"python3", "/usr/bin/python3"} {
-		if quiet(exec.Command(python, "-c", "import libtorrent")) != nil {
-			continue
-		}
-		c.maker = "libtorrent"
-		return true, quiet(exec.Command(python, "-c", hybridScript, c.file(), target, fmt.Sprint(1<<pieceExponent(c.size))))
+	python := b.python()
+	if python == "" {
+		return false, nil
 	}
-	return false, nil
+	c.maker = "libtorrent"
+	return true, quiet(exec.Command(python, "-c", libtorrentScript, "0", c.file(), target, fmt.Sprint(1<<pieceExponent(c.size))))
+}
+
+// python is one that has libtorrent's bindings, "" if there is none.
+func (b *bench) python() string {
+	for _, python := range []string{"python3", "/usr/bin/python3"} {
+		if quiet(exec.Command(python, "-c", "import libtorrent")) == nil {
+			return python
+		}
+	}
+	return ""
 }
 
 // pieceExponent gives pieces of 256 KiB or more, and about a thousand of them at most.
