@@ -36,7 +36,7 @@ const (
 	maxURLBytes     = 256 << 10 // of the keys with URLs; to check one takes up to twenty times its length
 )
 
-// Manifest is what a torrent says of one file. It is made by Parse or by UnmarshalJSON and does not change
+// Manifest is what a torrent says of one file. It is made by Parse, FromPieces or UnmarshalJSON and does not change
 // afterwards, so it may be used by several goroutines.
 type Manifest struct {
 	// Name is the file's name as the torrent says, without directories. It is never used to write.
@@ -45,7 +45,8 @@ type Manifest struct {
 	Size int64
 	// PieceLength is the length in bytes of all pieces but the last.
 	PieceLength int64
-	// InfoHash is in lower-case hex: the SHA-1 of a v1 or hybrid, the SHA-256 of a v2-only info dictionary.
+	// InfoHash is in lower-case hex: the SHA-1 of a v1 or hybrid, the SHA-256 of a v2-only info dictionary. "": there is
+	// none, since the pieces are not a torrent's.
 	InfoHash string
 	// WebSeeds are http and https URLs of this file, in the torrent's order: url-list (BEP 19), MirrorCache's sources,
 	// and those of httpseeds (BEP 17) that are the file itself. At most 256, no two alike, none with userinfo.
@@ -53,8 +54,9 @@ type Manifest struct {
 	// Trackers are the announce URLs in their tiers (BEP 12): http, https and udp, at most 256.
 	Trackers [][]string
 
-	identity [32]byte // SHA-256 of the info dictionary as it stands in the metainfo
-	v2       bool     // hashes are SHA-256 subtrees of BEP 52, 32 bytes each; otherwise SHA-1, 20 bytes each
+	identity [32]byte // SHA-256 of the info dictionary as it stands in the metainfo; see identify if there is none
+	v2       bool     // hashes are SHA-256 subtrees of BEP 52, 32 bytes each
+	flat256  bool     // hashes are SHA-256 of the pieces themselves; neither: SHA-1, 20 bytes each
 	hashes   []byte   // one for each piece
 	root     [32]byte // v2: the file's pieces root; zero if the file is empty
 	padding  int64    // v1: zero bytes behind the file that the last piece's hash covers (BEP 47)
@@ -128,9 +130,12 @@ func (m *Manifest) sumTree(r io.ReaderAt, i int, buf []byte) (sum [32]byte, err 
 	return tree.root(leaves, [32]byte{}), nil
 }
 
-// sumFlat returns the SHA-1 of piece i and of the padding behind it.
+// sumFlat returns the SHA-1 or SHA-256 of piece i and of the padding behind it.
 func (m *Manifest) sumFlat(r io.ReaderAt, i int, buf []byte) (sum [32]byte, err error) {
 	h := sha1.New()
+	if m.flat256 {
+		h = sha256.New()
+	}
 	off := int64(i) * m.PieceLength
 	for left := m.PieceSize(i); left > 0; {
 		chunk := buf[:min(int64(len(buf)), left)]
@@ -159,7 +164,7 @@ func (m *Manifest) Equal(o *Manifest) bool {
 }
 
 func (m *Manifest) hashLength() int {
-	if m.v2 {
+	if m.v2 || m.flat256 {
 		return sha256.Size
 	}
 	return sha1.Size
@@ -167,8 +172,14 @@ func (m *Manifest) hashLength() int {
 
 // check verifies everything that the fields of a Manifest have to say about each other.
 func (m *Manifest) check() error {
-	if err := checkName(m.Name); err != nil {
+	if m.InfoHash == "" {
+		if m.v2 || m.padding != 0 || m.Name != "" || m.WebSeeds != nil || m.Trackers != nil || m.identity != m.identify() {
+			return errors.New("pieces of no torrent, with something that only torrents have")
+		}
+	} else if err := checkName(m.Name); err != nil {
 		return fmt.Errorf("name: %w", err)
+	} else if m.flat256 {
+		return errors.New("piece hashes: of a kind that torrents do not have")
 	}
 	if err := checkPieceLength(m.PieceLength, m.v2); err != nil {
 		return fmt.Errorf("piece length: %w", err)
@@ -212,7 +223,7 @@ type manifestJSON struct {
 	PieceLength int64      `json:"piece_length"`
 	InfoHash    string     `json:"info_hash"`
 	Identity    string     `json:"identity"`
-	Kind        string     `json:"kind"` // "sha1" or "sha256"
+	Kind        string     `json:"kind"` // "sha1", "sha256" (BEP 52) or "sha256-flat"
 	Hashes      []byte     `json:"hashes"`
 	Root        []byte     `json:"root,omitempty"`
 	Padding     int64      `json:"padding,omitempty"`
@@ -227,8 +238,11 @@ func (m *Manifest) MarshalJSON() ([]byte, error) {
 		Identity: hex.EncodeToString(m.identity[:]), Kind: "sha1", Hashes: m.hashes, Padding: m.padding,
 		WebSeeds: m.WebSeeds, Trackers: m.Trackers,
 	}
-	if m.v2 {
+	switch {
+	case m.v2:
 		j.Kind, j.Root = "sha256", m.root[:]
+	case m.flat256:
+		j.Kind = "sha256-flat"
 	}
 	return json.Marshal(j)
 }
@@ -254,9 +268,9 @@ func readManifestJSON(data []byte) (*Manifest, error) {
 	m := &Manifest{
 		Name: j.Name, Size: j.Size, PieceLength: j.PieceLength, InfoHash: j.InfoHash,
 		WebSeeds: j.WebSeeds, Trackers: j.Trackers,
-		v2: j.Kind == "sha256", hashes: j.Hashes, padding: j.Padding,
+		v2: j.Kind == "sha256", flat256: j.Kind == "sha256-flat", hashes: j.Hashes, padding: j.Padding,
 	}
-	if !m.v2 && j.Kind != "sha1" {
+	if !m.v2 && !m.flat256 && j.Kind != "sha1" {
 		return nil, errors.New("unknown kind of hash")
 	}
 	if n, err := hex.Decode(m.identity[:], []byte(j.Identity[:min(len(j.Identity), 64)])); err != nil || n != 32 || len(j.Identity) != 64 {
@@ -270,7 +284,7 @@ func readManifestJSON(data []byte) (*Manifest, error) {
 	if err != nil || strings.ToLower(m.InfoHash) != m.InfoHash {
 		return nil, errors.New("malformed info hash")
 	}
-	if len(raw) != sha1.Size && !(m.v2 && bytes.Equal(raw, m.identity[:])) {
+	if len(raw) != sha1.Size && m.InfoHash != "" && !(m.v2 && bytes.Equal(raw, m.identity[:])) {
 		return nil, errors.New("info hash does not fit")
 	}
 	if err := m.check(); err != nil {
