@@ -27,7 +27,7 @@ var (
 	errScheme   = errors.New("redirects to something that is neither http nor https")
 )
 
-// client asks the user's own mirrors freely, and hosts that a torrent or a redirect named only under the reach rules:
+// client asks the user's own mirrors freely, and hosts that a torrent, metalink, header or redirect named only under the reach rules:
 // if the file's URL is on a public host they may not be at a private address. That is checked on the address dialled.
 type client struct {
 	http   *http.Client
@@ -36,18 +36,21 @@ type client struct {
 	agent  string
 	login  func(*url.URL) (user, password string, ok bool)
 
-	origin  string // host name of the file's URL
+	origin  *url.URL // the file's, or that of the metalink from the network that named it
 	trusted map[string]bool
 
 	public func() bool // whether origin is on a public address
 }
 
 func newClient(f *Fetcher, req Request) *client {
-	c := &client{agent: f.UserAgent, login: f.Credentials, origin: req.URL.Hostname(), trusted: map[string]bool{}}
+	c := &client{agent: f.UserAgent, login: f.Credentials, origin: req.URL, trusted: map[string]bool{}}
+	if req.Referrer != nil {
+		c.origin = req.Referrer
+	}
 	if c.agent == "" {
 		c.agent = "torrent-xfer"
 	}
-	c.trusted[hostKey(req.URL)] = true
+	c.trusted[hostKey(c.origin)] = true
 	for _, u := range req.Mirrors {
 		c.trusted[hostKey(u)] = true
 	}
@@ -126,12 +129,13 @@ func (c *client) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func (c *client) originIsPublic() bool {
-	if ip, err := netip.ParseAddr(c.origin); err == nil {
+	origin := c.origin.Hostname()
+	if ip, err := netip.ParseAddr(origin); err == nil {
 		return publicAddr(ip)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", c.origin)
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", origin)
 	if err != nil {
 		return true // behind a proxy names need not resolve here: stay strict
 	}
@@ -143,8 +147,18 @@ func (c *client) originIsPublic() bool {
 	return false
 }
 
+// allows reports whether u may be asked because a torrent, a metalink or a header named it, as far as its text tells. The
+// address is checked once more when it is dialled.
+func (c *client) allows(u *url.URL) bool {
+	return (u.Scheme == "https" || c.origin.Scheme != "https") &&
+		(c.trusted[hostKey(u)] || publicHost(u.Hostname()) || !publicHost(c.origin.Hostname()))
+}
+
 func (c *client) checkRedirect(r *http.Request, via []*http.Request) error {
 	from := via[len(via)-1].URL
+	if h, ok := r.Context().Value(hearingKey{}).(*hearing); ok {
+		h.take(r.Response, from)
+	}
 	switch {
 	case len(via) > maxRedirects:
 		return errRedirect

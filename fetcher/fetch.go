@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"torrent-xfer/metainfo"
@@ -42,6 +43,12 @@ type job struct {
 	stall  time.Duration
 	since  time.Time // condition of a volatile file; zero: none
 	expect Expect    // of the caller, and of an earlier run of his
+	told   Expect    // digests that only the URL's own host told; they give way
+
+	said     chan *hearing // by the URL's own host, once
+	hasHeard atomic.Bool
+	toldNow  bool // told is of this run
+	metalink bool // what one says was used
 
 	mirrors  []*mirror // best first
 	ended    chan exit
@@ -75,7 +82,7 @@ type exit struct {
 
 func (f *Fetcher) fetch(ctx context.Context, req Request) (result *Result, err error) {
 	j := &job{Fetcher: f, req: req, log: f.Log, limit: newLimit(f.LimitRate), stall: f.StallTimeout,
-		expect: req.Expect, ended: make(chan exit, 64), sizes: map[int64]map[string]bool{}, tried: map[*mirror]bool{}, torrent: torrents{rejected: map[string]bool{}}, begun: time.Now()}
+		expect: req.Expect, ended: make(chan exit, 64), said: make(chan *hearing, 1), sizes: map[int64]map[string]bool{}, tried: map[*mirror]bool{}, torrent: torrents{known: map[string]bool{}}, begun: time.Now()}
 	if j.log == nil {
 		j.log = slog.New(slog.DiscardHandler)
 	}
@@ -110,6 +117,12 @@ func (f *Fetcher) fetch(ctx context.Context, req Request) (result *Result, err e
 			return result, fmt.Errorf("%w: %w", ErrRequest, err)
 		}
 		j.torrent.sworn = m
+	}
+	if f := req.Torrent.Metalink; f != nil {
+		if err := j.swear(f); err != nil {
+			return result, err
+		}
+		j.expect = j.req.Expect
 	}
 	if err := j.fetchRemote(ctx, result); err != nil {
 		return result, err
@@ -156,7 +169,7 @@ func (j *job) fetchRemote(ctx context.Context, result *Result) error {
 		if info, err := d.file.Stat(); err == nil && info.Size() > 0 {
 			j.local = true
 			if old := d.openJournal(); old != nil {
-				j.resumed, j.expect = j.sink.resume(old, j.expect, disk)
+				j.resumed, j.expect, j.told = j.sink.resume(old, j.expect, disk)
 				if jn.f == nil {
 					old.Close()
 				}
@@ -172,6 +185,9 @@ func (j *job) fetchRemote(ctx context.Context, result *Result) error {
 	j.client = newClient(j.Fetcher, j.req)
 	defer j.client.close()
 	j.muster()
+	if f := j.req.Torrent.Metalink; f != nil {
+		j.addNamed(urlsOf(f.URLs))
+	}
 
 	err = j.run(ctx)
 	if errors.Is(err, errNotModified) {
@@ -381,14 +397,15 @@ func (j *job) fill(r *Result, err error) {
 	j.sink.mu.Lock()
 	defer j.sink.mu.Unlock()
 	r.Received, r.Duplicate, r.Resumed = j.sink.received, j.sink.duplicate, j.resumed+j.sink.feeds[0].bytes
+	r.Metalink = j.metalink
 	if m := j.sink.manifest; m != nil && err == nil {
 		r.InfoHash = m.InfoHash
 		if r.Verified == "" {
-			r.Verified = "torrent"
+			r.Verified, _, _ = strings.Cut(nameOf(m), " ")
 		}
 	}
-	if j.expect.digest() && err == nil && !r.NotChanged {
-		r.Verified = j.expect.kind()
+	if d := j.deciding(); d.digest() && (j.expect.digest() || j.sink.manifest == nil) && err == nil && !r.NotChanged {
+		r.Verified = d.kind()
 	}
 	used := slices.Clone(j.mirrors)
 	slices.SortStableFunc(used, func(a, b *mirror) int { return a.begun.Compare(b.begun) })

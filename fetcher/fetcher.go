@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"torrent-xfer/metalink"
 )
 
 // Request says which file is wanted, where else its bytes are, and where it goes.
@@ -23,6 +25,11 @@ type Request struct {
 	Expect Expect
 	// Torrent says where to look for metainfo. Zero: do not look.
 	Torrent TorrentHint
+	// Only leaves out the mirrors that torrents, metalinks and headers name: URL and Mirrors are all there is.
+	Only bool
+	// Referrer is the metalink that named URL, if it was got from the network: URL may reach no further than the other
+	// URLs in it. nil: the user named URL.
+	Referrer *url.URL
 	// Volatile marks a file that changes under one name (a repository database, a signature): taken from one mirror,
 	// never resumed, never looked up as a torrent.
 	Volatile bool
@@ -38,14 +45,19 @@ type Expect struct {
 	SHA512 []byte // 64 bytes; nil: unknown
 }
 
-// TorrentHint says where a file's metainfo may be found. The zero value: nowhere.
+// TorrentHint says where a file's metainfo may be found. The zero value: nowhere; then what headers say of torrents and
+// metalinks is not heeded either.
 type TorrentHint struct {
 	// URLs are asked at once, as many as three at a time, in this order. The first has to be the one on the host of
 	// Request.URL. They are not trusted more than that host (see ARCHITECTURE.md, "Which torrent counts").
 	URLs []*url.URL
 	// Metainfo is a torrent that the user named. It is trusted like a digest from the user. nil: none.
 	Metainfo []byte
-	// MetainfoURL is a torrent's location that the user named; trusted like Metainfo. nil: none.
+	// Metalink is what a metalink that the user named says of the file; trusted like Metainfo. Its URLs are further
+	// mirrors; its torrents are asked for if it has no pieces of use. nil: none.
+	Metalink *metalink.File
+	// MetainfoURL is the location of a torrent or metalink that the user named; trusted like these. A metalink of several
+	// files has to have one that bears the name of the last segment of Request.URL. nil: none.
 	MetainfoURL *url.URL
 	// Repository is the key under which "this repository has no torrents" is remembered. "": URL's directory.
 	Repository string
@@ -84,8 +96,9 @@ type Result struct {
 	Received   int64          `json:"received"`    // bytes of content received from all sources in this run
 	Duplicate  int64          `json:"duplicate"`   // of Received: bytes that were there already or had to be fetched again
 	Resumed    int64          `json:"resumed"`     // bytes found right on disk from an earlier run
-	Verified   string         `json:"verified"`    // "sha256", "sha512", "torrent", "" when nothing to check against was known
+	Verified   string         `json:"verified"`    // "sha256", "sha512", "torrent", "metalink" (its pieces), "" when nothing to check against was known
 	InfoHash   string         `json:"info_hash"`   // hex, of the torrent that was used; "": none
+	Metalink   bool           `json:"metalink"`    // what a metalink says was used
 	NotChanged bool           `json:"not_changed"` // the server answered 304 and Cached was copied
 	Sources    []SourceReport `json:"sources"`     // in the order in which they were first used
 }

@@ -24,6 +24,7 @@ import (
 type journal struct {
 	path   string
 	expect Expect
+	told   Expect
 
 	mu   sync.Mutex
 	f    *os.File // created with the first block
@@ -36,6 +37,7 @@ type journalHeader struct {
 	Shared    bool               `json:"shared"` // filled from several mirrors, to be verified
 	Validator validator          `json:"validator"`
 	Expect    Expect             `json:"expect"`
+	Told      Expect             `json:"told,omitzero"` // by the URL's own host
 	Manifest  *metainfo.Manifest `json:"manifest,omitempty"`
 }
 
@@ -49,7 +51,7 @@ func (j *journal) header(s *Sink) {
 	if j == nil {
 		return
 	}
-	head, err := json.Marshal(journalHeader{journalVersion, s.size, s.many, s.version, j.expect, s.manifest})
+	head, err := json.Marshal(journalHeader{journalVersion, s.size, s.many, s.version, j.expect, j.told, s.manifest})
 	if err != nil {
 		return
 	}
@@ -143,7 +145,7 @@ func readJournal(data []byte) (head *journalHeader, sums map[int]uint32, whole i
 			h := new(journalHeader)
 			dec := json.NewDecoder(bytes.NewReader(p))
 			dec.DisallowUnknownFields()
-			if dec.Decode(h) != nil || h.Version != journalVersion || h.Size < -1 || !h.Expect.valid() ||
+			if dec.Decode(h) != nil || h.Version != journalVersion || h.Size < -1 || !h.Expect.valid() || !h.Told.valid() ||
 				h.Manifest != nil && h.Manifest.Size != h.Size {
 				return nil, nil, 0
 			}
@@ -164,11 +166,12 @@ func readJournal(data []byte) (head *journalHeader, sums map[int]uint32, whole i
 }
 
 // resume takes over what an earlier run left in the partial file, of which old is the journal, and returns the number of
-// bytes. known is what the caller knows of the content now; what the journal knows fills its gaps.
-func (s *Sink) resume(old *os.File, known Expect, disk *Feed) (resumed int64, expect Expect) {
+// bytes. known is what the caller knows of the content now; what the journal knows fills its gaps. told is the digest by
+// which ranges of several mirrors were mixed, if only the URL's own host had told it.
+func (s *Sink) resume(old *os.File, known Expect, disk *Feed) (resumed int64, expect, told Expect) {
 	data, err := io.ReadAll(io.LimitReader(old, maxJournal))
 	if err != nil {
-		return 0, known
+		return 0, known, told
 	}
 	h, sums, whole := readJournal(data)
 	switch {
@@ -176,11 +179,14 @@ func (s *Sink) resume(old *os.File, known Expect, disk *Feed) (resumed int64, ex
 		!h.Expect.agrees(known),
 		known.Size > 0 && h.Size >= 0 && h.Size != known.Size,
 		h.Size == 0 || h.Size > maxShared && h.Shared || !s.holds(sums, h.Size),
-		h.Shared && (h.Size < 0 || h.Manifest == nil && !h.Expect.digest() && !known.digest()),
+		h.Shared && (h.Size < 0 || h.Manifest == nil && !h.Expect.digest() && !known.digest() && !h.Told.digest()),
 		old.Truncate(whole) != nil:
-		return 0, known
+		return 0, known, told
 	}
 	expect = h.Expect.merge(known)
+	if h.Shared && h.Manifest == nil {
+		told = h.Told
+	}
 	s.mu.Lock()
 	s.version = h.Validator
 	if h.Size >= 0 {
@@ -217,7 +223,7 @@ func (s *Sink) resume(old *os.File, known Expect, disk *Feed) (resumed int64, ex
 			break
 		}
 	}
-	s.journal.f, s.journal.expect = old, expect
+	s.journal.f, s.journal.expect, s.journal.told = old, expect, told
 	if h.Shared {
 		s.share(h.Manifest)
 	} else {
@@ -226,7 +232,7 @@ func (s *Sink) resume(old *os.File, known Expect, disk *Feed) (resumed int64, ex
 		s.finishIfFull()
 		s.mu.Unlock()
 	}
-	return resumed, expect
+	return resumed, expect, told
 }
 
 // holds reports whether the blocks of a journal can be in a file of that size, and are in the partial file.

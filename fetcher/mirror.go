@@ -137,7 +137,8 @@ func (m *mirror) fetch(ctx context.Context, c *Claim) error {
 
 	all := start == 0 && (open || end == m.job.knownSize())
 	ranged := !m.whole && !all
-	res, err := m.job.client.get(ctx, m.url, func(h http.Header) {
+	heard := m.job.listen(m)
+	res, err := m.job.client.get(heard.during(ctx), m.url, func(h http.Header) {
 		switch {
 		case ranged && open:
 			h.Set("Range", fmt.Sprintf("bytes=%d-", start))
@@ -149,20 +150,25 @@ func (m *mirror) fetch(ctx context.Context, c *Claim) error {
 		}
 	})
 	if err != nil {
+		heard.post()
 		return explain(err)
 	}
 	defer res.Body.Close()
 	size, from, err := m.examine(res, ranged, start, end)
 	if err != nil {
+		heard.post()
 		return explain(err)
 	}
+	heard.take(res, res.Request.URL)
 	version := validator{res.Header.Get("ETag"), res.Header.Get("Last-Modified")}
 	if from < start {
 		s.mu.Lock()
 		c.skip = start - from
 		s.mu.Unlock()
 	}
-	if err := c.Begin(size, version); err != nil {
+	err = c.Begin(size, version)
+	heard.post() // with the size known
+	if err != nil {
 		return err
 	}
 	if start == 0 && !s.shared() { // whoever began before sent a copy of his own

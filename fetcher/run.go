@@ -146,6 +146,10 @@ func (j *job) run(ctx context.Context) (err error) {
 				return err
 			}
 			j.askOpinion(ctx, e)
+		case h := <-j.said:
+			if err := j.heed(ctx, h); err != nil {
+				return err
+			}
 		case a := <-j.torrent.answers:
 			if err := j.answered(ctx, a); err != nil {
 				return err
@@ -171,10 +175,14 @@ func (j *job) run(ctx context.Context) (err error) {
 
 // whole is asked when the Sink is full: does the digest agree?
 func (j *job) whole(ctx context.Context) (done bool, err error) {
-	if !j.expect.digest() {
+	if news, err := j.hear(ctx); news || err != nil {
+		return false, err
+	}
+	want := j.deciding()
+	if !want.digest() || !j.expect.digest() && j.sink.verifies() { // the torrent says no less than that host
 		return true, nil
 	}
-	ok, err := j.expect.check(ctx, j.sink.file, j.knownSize())
+	ok, err := want.check(ctx, j.sink.file, j.knownSize())
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
@@ -242,7 +250,7 @@ func (j *job) staff(ctx context.Context) error {
 	if full {
 		return nil
 	}
-	if !shared && size >= 0 && j.expect.digest() && len(j.mirrors) > 1 && size >= bytesPerMirror && size <= maxShared {
+	if !shared && size >= 0 && j.deciding().digest() && len(j.mirrors) > 1 && size >= bytesPerMirror && size <= maxShared {
 		j.sink.share(nil) // the first answer told the size
 		shared = true
 	}
@@ -566,11 +574,14 @@ func (j *job) last(m *mirror) {
 
 // exhausted is called when no mirror is at work and none is left to try. It finds another way or returns the final error.
 func (j *job) exhausted(ctx context.Context) error {
+	if news, err := j.hear(ctx); news || err != nil {
+		return err
+	}
 	if j.torrent.pending > 0 || j.torrent.asking > 0 {
 		return nil // a torrent may name mirrors that work
 	}
 	if j.only != nil {
-		return j.nextAlone()
+		return j.nextAlone(ctx)
 	}
 	j.sink.mu.Lock()
 	none := j.sink.manifest != nil && j.sink.good == 0 && j.resumed == 0
@@ -582,7 +593,7 @@ func (j *job) exhausted(ctx context.Context) error {
 	}
 	if j.resumed > 0 && j.blamed(doubtful) {
 		j.log.Info("what an earlier run left does not fit; starting again")
-		j.resumed, j.expect = 0, j.req.Expect
+		j.forgetEarlier()
 		return j.startAgain(ctx, doubtful)
 	}
 	stale := func(m *mirror) bool { return isStale(m.last) }
@@ -598,7 +609,15 @@ func (j *job) exhausted(ctx context.Context) error {
 		}
 		return nil
 	}
-	return j.verdict()
+	return j.undecided(ctx)
+}
+
+// forgetEarlier gives up what an earlier run left and knew.
+func (j *job) forgetEarlier() {
+	j.resumed, j.expect = 0, j.req.Expect
+	if !j.toldNow {
+		j.tell(Expect{})
+	}
 }
 
 func (s *Sink) plainPos() int64 {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"torrent-xfer/metainfo"
+	"torrent-xfer/metalink"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,7 @@ const (
 	opinionBytes   = 8 << 20
 	opinionTimeout = 3 * time.Second
 	torrentTimeout = 10 * time.Second
+	loadTimeout    = 30 * time.Second
 	salvageTime    = time.Second // mirrors wait no longer for what may be on disk
 	torrentMinimum = 1 << 20     // a smaller file says nothing about its repository
 )
@@ -33,13 +35,15 @@ const (
 type torrents struct {
 	sworn      *metainfo.Manifest // named by the user; nil: none
 	swears     bool               // the answer under way is what the user named
-	queue      []*url.URL
+	queue      []place
+	known      map[string]bool // URLs that were asked
+	described  *url.URL        // a metalink that the URL's own host named and that was not asked for; nil: none
 	asked      int
 	pending    int
 	refused    int // clear answers that there is none
 	answers    chan torrentAnswer
 	candidates []*candidate
-	rejected   map[string]bool // by info hash
+	rejected   []*metainfo.Manifest
 	timer      chan struct{}
 
 	opinions chan opinion
@@ -55,29 +59,49 @@ type candidate struct {
 	own      bool // the URL's own host serves it
 }
 
-type torrentAnswer struct {
-	url      *url.URL
-	manifest *metainfo.Manifest
-	err      error
+// place is where a torrent may be.
+type place struct {
+	url *url.URL
+	// vouched: the URL's own host, or a metalink that the user named, says that it is there. It counts as if that host
+	// served it, and may bear any name.
+	vouched bool
 }
 
-// errNoTorrent is a clear answer that a host has none.
-var errNoTorrent = errors.New("no torrent there")
+type torrentAnswer struct {
+	url        *url.URL
+	vouched    bool
+	isMetalink bool // it was not a torrent that was asked for
+	manifest   *metainfo.Manifest
+	metalink   *metalink.File
+	err        error
+}
+
+var (
+	errNoTorrent = errors.New("no torrent there") // a clear answer that a host has none
+	errTooLong   = errors.New("too long")
+)
 
 // seekTorrent starts asking for torrents beside the download.
 func (j *job) seekTorrent(ctx context.Context) {
 	t := &j.torrent
-	t.answers = make(chan torrentAnswer, torrentsMost+1)
+	t.answers = make(chan torrentAnswer, torrentsMost+2)
 	t.opinions = make(chan opinion, opinionsMost)
 	switch hint := j.req.Torrent; {
 	case t.sworn != nil:
 		return
 	case hint.MetainfoURL != nil:
-		t.queue, t.swears = []*url.URL{hint.MetainfoURL}, true
-	case j.req.Volatile || j.Hosts.barren(j.repository()):
+		t.queue, t.swears = []place{{url: hint.MetainfoURL}}, true
+	case j.req.Volatile:
 		return
 	default:
-		t.queue = hint.URLs
+		if !j.Hosts.barren(j.repository()) {
+			for _, u := range hint.URLs {
+				t.queue = append(t.queue, place{url: u})
+			}
+		}
+		if hint.Metalink != nil {
+			j.askTorrents(ctx, urlsOf(hint.Metalink.Torrents))
+		}
 	}
 	for t.pending < torrentsAtOnce && j.askTorrent(ctx) {
 	}
@@ -95,54 +119,47 @@ func (j *job) repository() string {
 // askTorrent asks the next host, one request for each.
 func (j *job) askTorrent(ctx context.Context) bool {
 	t := &j.torrent
+	for len(t.queue) > 0 && t.known[t.queue[0].url.String()] {
+		t.queue = t.queue[1:]
+	}
 	if len(t.queue) == 0 || t.asked == torrentsMost {
 		return false
 	}
-	u := t.queue[0]
+	at, swears, name := t.queue[0], t.swears, baseName(j.req.URL)
 	t.queue = t.queue[1:]
+	t.known[at.url.String()] = true
 	t.asked++
 	t.pending++
-	name := baseName(j.req.URL)
-	if t.swears {
-		name = ""
-	}
-	j.workers.Add(1)
-	go func() {
-		defer j.workers.Done()
-		m, err := j.loadTorrent(ctx, u, name)
-		if err != nil && t.swears {
-			m, err = j.loadTorrent(ctx, u, baseName(j.req.URL))
+	j.workers.Go(func() {
+		a := torrentAnswer{url: at.url, vouched: at.vouched}
+		data, err := j.loadTorrent(ctx, at.url)
+		switch {
+		case err != nil:
+		case swears && metalink.IsXML(data):
+			a.metalink, err = describing(data, name)
+		default:
+			if a.manifest, err = metainfo.Parse(data, name); err != nil && (swears || at.vouched) {
+				a.manifest, err = metainfo.Parse(data, "")
+			}
+			if err != nil {
+				err = fmt.Errorf("%w: %w", errNoTorrent, err)
+			}
 		}
-		t.answers <- torrentAnswer{u, m, err}
-	}()
+		a.err = err
+		t.answers <- a
+	})
 	return true
 }
 
-func (j *job) loadTorrent(ctx context.Context, u *url.URL, name string) (*metainfo.Manifest, error) {
+func (j *job) loadTorrent(ctx context.Context, u *url.URL) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, torrentTimeout)
 	defer cancel()
-	res, err := j.client.get(ctx, u, nil)
-	if err != nil {
-		return nil, err
+	data, err := j.client.load(ctx, u, metainfo.MaxSize)
+	var status *statusError
+	if errors.Is(err, errTooLong) || errors.As(err, &status) && status.code < 500 && status.code != http.StatusTooManyRequests {
+		err = fmt.Errorf("%w: %w", errNoTorrent, err)
 	}
-	defer res.Body.Close()
-	switch {
-	case res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests:
-		return nil, &statusError{code: res.StatusCode}
-	case res.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("%w (%d)", errNoTorrent, res.StatusCode)
-	case res.ContentLength > metainfo.MaxSize:
-		return nil, fmt.Errorf("%w (%d bytes)", errNoTorrent, res.ContentLength)
-	}
-	data, err := io.ReadAll(io.LimitReader(res.Body, metainfo.MaxSize+1))
-	if err != nil {
-		return nil, err
-	}
-	m, err := metainfo.Parse(data, name)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNoTorrent, err)
-	}
-	return m, nil
+	return data, err
 }
 
 // answered weighs what a host said.
@@ -152,7 +169,7 @@ func (j *job) answered(ctx context.Context, a torrentAnswer) error {
 	host := hostKey(a.url)
 	switch {
 	case a.err != nil:
-		if errors.Is(a.err, errNoTorrent) {
+		if errors.Is(a.err, errNoTorrent) && !a.isMetalink {
 			t.refused++
 		}
 		if t.swears {
@@ -161,20 +178,17 @@ func (j *job) answered(ctx context.Context, a torrentAnswer) error {
 			j.event(ev)
 		}
 		j.log.Debug("no torrent", "url", redacted(a.url), "why", reason(a.err))
+	case t.swears && a.metalink != nil:
+		return j.swearLate(ctx, a.metalink)
 	case t.swears:
 		t.sworn = a.manifest
 		return j.adopt(ctx, a.manifest)
+	case a.metalink != nil:
+		j.believe(ctx, a.metalink)
+	case a.vouched:
+		j.addCandidate(a.manifest, hostKey(j.req.URL))
 	default:
-		i := slices.IndexFunc(t.candidates, func(c *candidate) bool { return c.manifest.Equal(a.manifest) })
-		if i < 0 {
-			i = len(t.candidates)
-			t.candidates = append(t.candidates, &candidate{manifest: a.manifest})
-		}
-		c := t.candidates[i]
-		if !slices.Contains(c.hosts, host) {
-			c.hosts = append(c.hosts, host)
-		}
-		c.own = c.own || host == hostKey(j.req.URL)
+		j.addCandidate(a.manifest, host)
 	}
 	j.choose(ctx)
 	if d := t.dispute; d != nil && t.pending == 0 {
@@ -184,7 +198,23 @@ func (j *job) answered(ctx context.Context, a torrentAnswer) error {
 	if !j.hasTorrent() && (len(t.candidates) > 0 || t.refused < t.asked-t.pending) {
 		j.askTorrent(ctx)
 	}
+	j.askDescribed(ctx)
 	return nil
+}
+
+// addCandidate notes that host stands for m.
+func (j *job) addCandidate(m *metainfo.Manifest, host string) {
+	t := &j.torrent
+	i := slices.IndexFunc(t.candidates, func(c *candidate) bool { return c.manifest.Equal(m) })
+	if i < 0 {
+		i = len(t.candidates)
+		t.candidates = append(t.candidates, &candidate{manifest: m})
+	}
+	c := t.candidates[i]
+	if !slices.Contains(c.hosts, host) {
+		c.hosts = append(c.hosts, host)
+	}
+	c.own = c.own || host == hostKey(j.req.URL)
 }
 
 func (j *job) hasTorrent() bool {
@@ -200,7 +230,7 @@ func (j *job) choose(ctx context.Context) {
 		return
 	}
 	for _, c := range j.torrent.candidates {
-		if (c.own || len(c.hosts) >= 2 || j.expect.digest()) && !j.torrent.rejected[c.manifest.InfoHash] {
+		if (c.own || len(c.hosts) >= 2 || j.expect.digest()) && !slices.ContainsFunc(j.torrent.rejected, c.manifest.Equal) {
 			j.adoptCandidate(ctx, c)
 			if j.hasTorrent() {
 				return
@@ -217,7 +247,7 @@ func (j *job) adoptCandidate(ctx context.Context, c *candidate) {
 		return
 	}
 	if fixed || size >= 0 && size != c.manifest.Size && len(c.hosts) < 2 {
-		j.log.Info("torrent not used: it is of a file of another size", "info_hash", c.manifest.InfoHash, "torrent", c.manifest.Size, "file", size)
+		j.log.Info("torrent not used: it is of a file of another size", "what", nameOf(c.manifest), "torrent", c.manifest.Size, "file", size)
 		return
 	}
 	j.adopt(ctx, c.manifest)
@@ -242,7 +272,7 @@ func (j *job) adopt(ctx context.Context, m *metainfo.Manifest) error {
 		j.restart(m.Size)
 		j.forgive(func(m *mirror) bool { return isWrong(m.last) || isStale(m.last) })
 	}
-	j.log.Info("torrent found", "info_hash", m.InfoHash, "pieces", m.Pieces(), "web_seeds", len(m.WebSeeds))
+	j.log.Info(nameOf(m)+" found", "pieces", m.Pieces(), "web_seeds", len(m.WebSeeds))
 	if j.local {
 		s.salvage(true)
 	}
@@ -256,24 +286,28 @@ func (j *job) adopt(ctx context.Context, m *metainfo.Manifest) error {
 func (j *job) addWebSeeds(m *metainfo.Manifest) {
 	for _, text := range m.WebSeeds {
 		u, err := url.Parse(text)
-		if err != nil || u.Host == "" {
-			continue
+		if err == nil {
+			j.addNamed([]*url.URL{u})
 		}
-		if j.req.URL.Scheme == "https" && u.Scheme != "https" {
-			continue
-		}
-		if !j.client.trusted[hostKey(u)] && !publicHost(u.Hostname()) && publicHost(j.req.URL.Hostname()) {
-			continue // the address is checked once more when it is dialled
-		}
-		j.addMirror(&urlRank{url: u, stat: j.Hosts.get(hostKey(u))})
 	}
+}
+
+// nameOf is what people know m by.
+func nameOf(m *metainfo.Manifest) string {
+	if m.InfoHash == "" {
+		return "metalink"
+	}
+	return "torrent " + m.InfoHash
 }
 
 // rememberTorrents tells the memory of hosts whether this repository has torrents.
 func (j *job) rememberTorrents() {
 	t := &j.torrent
+	j.sink.mu.Lock()
+	m := j.sink.manifest
+	j.sink.mu.Unlock()
 	switch {
-	case j.hasTorrent() && t.sworn == nil:
+	case j.hasTorrent() && t.sworn == nil && m.InfoHash != "":
 		j.Hosts.torrentFound(j.repository())
 	case t.asked > 0 && !t.swears && t.refused == t.asked && j.knownSize() >= torrentMinimum:
 		j.Hosts.torrentMissed(j.repository())
@@ -459,18 +493,23 @@ func (j *job) rejectTorrent(ctx context.Context) error {
 	if m == nil {
 		return nil
 	}
-	j.torrent.rejected[m.InfoHash] = true
+	j.torrent.rejected = append(j.torrent.rejected, m)
 	ev := j.snapshot(Retried)
-	ev.Source, ev.Message = "torrent "+m.InfoHash, "does not fit the file"
+	ev.Source, ev.Message = nameOf(m), "does not fit the file"
 	j.event(ev)
+	j.pardon()
+	return j.startAgain(ctx, func(m *mirror) bool { return isWrong(m.last) || isStale(m.last) })
+}
+
+// pardon takes the blame off those who were accused of wrong bytes.
+func (j *job) pardon() {
+	j.sink.mu.Lock()
+	defer j.sink.mu.Unlock()
 	for _, m := range j.mirrors {
 		if isWrong(m.last) {
-			s.mu.Lock()
 			m.feed.blame = ""
-			s.mu.Unlock()
 		}
 	}
-	return j.startAgain(ctx, func(m *mirror) bool { return isWrong(m.last) || isStale(m.last) })
 }
 
 // salvage verifies what other programs, or an earlier run, left on disk and takes the right pieces.

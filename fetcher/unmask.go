@@ -39,13 +39,17 @@ func (j *job) unmask(ctx context.Context) (done bool, err error) {
 		j.log.Info("the torrent is of another file than the digest; going on without it")
 		return false, j.rejectTorrent(ctx)
 	}
-	if owners[0] || !j.req.Expect.digest() { // what an earlier run left, or was told, does not hold any more
-		j.resumed, j.expect = 0, j.req.Expect
+	told := !j.expect.digest()
+	if owners[0] || !told && !j.req.Expect.digest() { // what an earlier run left, or was told, does not hold any more
+		j.forgetEarlier()
 		return false, j.startAgain(ctx, func(*mirror) bool { return true })
 	}
 	if j.only != nil {
 		j.accuse(j.only, "its digest differs")
-		return false, j.nextAlone()
+		return false, j.nextAlone(ctx)
+	}
+	if told {
+		return j.compare(ctx)
 	}
 	if len(owners) == 1 {
 		for _, m := range j.mirrors {
@@ -61,7 +65,7 @@ func (j *job) unmask(ctx context.Context) (done bool, err error) {
 	}
 	if len(hosts) < 3 {
 		j.alone = j.suspects()
-		return false, j.nextAlone()
+		return false, j.nextAlone(ctx)
 	}
 	return j.compare(ctx)
 }
@@ -119,11 +123,11 @@ func (j *job) accuse(m *mirror, what string) {
 }
 
 // nextAlone tries the next mirror alone, keeping what it gave before.
-func (j *job) nextAlone() error {
+func (j *job) nextAlone(ctx context.Context) error {
 	j.only = nil
 	for j.only == nil {
 		if len(j.alone) == 0 {
-			return j.verdict()
+			return j.undecided(ctx)
 		}
 		if m := j.alone[0]; !j.tried[m] {
 			j.only = m
@@ -164,13 +168,16 @@ func (j *job) compare(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if d == nil && !j.expect.digest() {
+		return j.yield(ctx)
+	}
 	if d == nil { // everything was confirmed: whoever was outvoted may have been right
 		for _, m := range j.suspects() {
 			if isWrong(m.last) || hostKey(m.url) == hostKey(j.req.URL) {
 				j.alone = append(j.alone, m)
 			}
 		}
-		return false, j.nextAlone()
+		return false, j.nextAlone(ctx)
 	}
 	owner := j.mirrorOf(d.span.owner)
 	at := int64(d.block) * blockSize
@@ -184,7 +191,7 @@ func (j *job) compare(ctx context.Context) (done bool, err error) {
 	if err := j.replace(d.span, d.data, d.by.feed.index); err != nil {
 		return false, err
 	}
-	if ok, err := j.expect.check(ctx, s.file, s.size); err != nil || ok {
+	if ok, err := j.deciding().check(ctx, s.file, s.size); err != nil || ok {
 		if ok {
 			j.accuse(owner, where)
 		}
@@ -217,8 +224,39 @@ func (j *job) compare(ctx context.Context) (done bool, err error) {
 			return false, nil
 		}
 	}
-	j.alone = j.suspects()
-	return false, j.nextAlone()
+	if j.alone = j.suspects(); !slices.Contains(j.alone, d.by) {
+		j.alone = append(j.alone, d.by)
+	}
+	return false, j.nextAlone(ctx)
+}
+
+// yield is called when mirrors agree with each other, as far as they could be asked, and not with a digest that only the
+// URL's own host told: it gives way. What several gave and nobody confirmed is fetched again.
+func (j *job) yield(ctx context.Context) (done bool, err error) {
+	s := j.sink
+	s.mu.Lock()
+	single := true
+	for b := range s.owner {
+		single = single && (j.checked[b] || s.owner[b] == s.owner[0])
+	}
+	s.mu.Unlock()
+	j.distrust()
+	if single {
+		return true, nil
+	}
+	return false, j.startAgain(ctx, func(m *mirror) bool { return isWrong(m.last) || isStale(m.last) })
+}
+
+// undecided is called when no copy fits what is known. A digest that only the URL's own host told gives way once more.
+func (j *job) undecided(ctx context.Context) error {
+	wrong := func(m *mirror) bool { return isWrong(m.last) }
+	if j.expect.digest() || !j.told.digest() || !j.mismatch || !j.blamed(wrong) {
+		return j.verdict()
+	}
+	j.distrust()
+	j.pardon()
+	j.only, j.alone = nil, nil
+	return j.startAgain(ctx, wrong)
 }
 
 func (j *job) mirrorOf(feed uint16) *mirror {
