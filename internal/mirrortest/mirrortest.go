@@ -53,6 +53,8 @@ type Config struct {
 	Files map[string]File
 	// Dir is a directory whose regular files are served too, below "/"; Files come first. "": none.
 	Dir string
+	// Headers are sent with every answer to a request of a URL path, redirects and errors included. nil: none.
+	Headers map[string]http.Header
 	// Rate is the sum of body bytes/s over all connections. As on a wire, idle time earns no credit. 0: unlimited.
 	Rate int64
 	// Delay is one round trip. A new connection costs one, each request one more, each flight of a TLS handshake one.

@@ -2,6 +2,7 @@ package mirrortest
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -9,7 +10,8 @@ import (
 )
 
 // ParseConfig reads a mirror as the command line gives it: comma-separated "rate=5M", "delay=20ms", "dir=DIR",
-// "addr=HOST:PORT", "tls", "http2" (with TLS) and any number of "fault=" as ParseFault reads them. "": a good mirror.
+// "addr=HOST:PORT", "headers=FILE" (lines of "PATH NAME: VALUE"), "tls", "http2" (with TLS) and any number of "fault=" as
+// ParseFault reads them. "": a good mirror.
 func ParseConfig(spec string) (Config, error) {
 	var cfg Config
 	if spec == "" {
@@ -27,6 +29,8 @@ func ParseConfig(spec string) (Config, error) {
 			cfg.Dir = value
 		case "addr":
 			cfg.Addr = value
+		case "headers":
+			cfg.Headers, err = readHeaders(value)
 		case "tls":
 			cfg.TLS = true
 		case "http2":
@@ -91,6 +95,26 @@ func ParseFault(spec string) (Fault, error) {
 		}
 	}
 	return f, nil
+}
+
+func readHeaders(name string) (map[string]http.Header, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	headers := map[string]http.Header{}
+	for line := range strings.Lines(string(text)) {
+		path, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		key, value, ok := strings.Cut(rest, ": ")
+		if !ok {
+			return nil, fmt.Errorf("%s: not a header: %q", name, line)
+		}
+		if headers[path] == nil {
+			headers[path] = http.Header{}
+		}
+		headers[path].Add(key, value)
+	}
+	return headers, nil
 }
 
 func readFile(name string) (File, error) {

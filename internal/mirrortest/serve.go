@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,6 +51,9 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	s.wg.Add(1) // the connection is counted too, so Wait is not passed yet
 	defer s.wg.Done()
 	w.Header().Set("Server", "mirrortest")
+	for name, values := range s.cfg.Headers[r.URL.Path] {
+		w.Header()[name] = slices.Clone(values)
+	}
 	if r.URL.Path == "/.stats" {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(s.Stats()) // an error is the client's
