@@ -172,8 +172,8 @@ func (m *Manifest) hashLength() int {
 
 // check verifies everything that the fields of a Manifest have to say about each other.
 func (m *Manifest) check() error {
-	if m.InfoHash == "" {
-		if m.v2 || m.padding != 0 || m.Name != "" || m.WebSeeds != nil || m.Trackers != nil || m.identity != m.identify() {
+	if m.Name == "" && m.InfoHash == "" { // see FromPieces
+		if m.v2 || m.padding != 0 || m.WebSeeds != nil || m.Trackers != nil || m.identity != m.identify() {
 			return errors.New("pieces of no torrent, with something that only torrents have")
 		}
 	} else if err := checkName(m.Name); err != nil {
@@ -284,7 +284,7 @@ func readManifestJSON(data []byte) (*Manifest, error) {
 	if err != nil || strings.ToLower(m.InfoHash) != m.InfoHash {
 		return nil, errors.New("malformed info hash")
 	}
-	if len(raw) != sha1.Size && m.InfoHash != "" && !(m.v2 && bytes.Equal(raw, m.identity[:])) {
+	if len(raw) != sha1.Size && m.InfoHash+m.Name != "" && !(m.v2 && bytes.Equal(raw, m.identity[:])) {
 		return nil, errors.New("info hash does not fit")
 	}
 	if err := m.check(); err != nil {
