@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -216,4 +217,23 @@ func holds(t *testing.T, dir string, names ...string) {
 	for n := range want {
 		t.Errorf("%s is missing in %s", n, dir)
 	}
+}
+
+// report is what torrent-xfer writes with --report.
+type report struct {
+	Size     int64
+	Verified string
+	InfoHash string `json:"info_hash"`
+	Sources  []struct {
+		Name  string
+		Bytes int64
+	}
+}
+
+func readReport(t *testing.T, path string) (r report) {
+	t.Helper()
+	if err := json.Unmarshal(read(t, path), &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }

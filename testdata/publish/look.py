@@ -13,7 +13,7 @@ root, data = sys.argv[1:]
 session = lt.session({
     "listen_interfaces": "", "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
     "alert_mask": lt.alert.category_t.status_notification | lt.alert.category_t.error_notification,
-    "alert_queue_size": 1000000, "active_checking": 4,
+    "alert_queue_size": 1000000, "active_checking": -1, "auto_manage_interval": 1,
 })
 torrents, handles = [], {}
 for line in sys.stdin:
