@@ -131,6 +131,16 @@ func cleanURL(s string, schemes ...string) (string, bool) {
 	return clean, err == nil && again.String() == clean && len(clean) <= maxURL
 }
 
+// WebSeedURL is the URL of the file at path (with slashes) below root, which is a URL without query.
+func WebSeedURL(root, path string) string {
+	segments := strings.Split(path, "/")
+	for i, s := range segments {
+		// Some servers take a plus for a space.
+		segments[i] = strings.ReplaceAll(url.PathEscape(s), "+", "%2B")
+	}
+	return strings.TrimSuffix(root, "/") + "/" + strings.Join(segments, "/")
+}
+
 func wellFormedHost(u *url.URL) bool {
 	host := u.Hostname()
 	if host == "" || strings.ContainsFunc(host, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) || r == '%' }) {

@@ -15,6 +15,7 @@ const version = "0.1.0"
 
 const shortUsage = `usage: torrent-xfer [flags] URL [DEST]
        torrent-xfer mirrors URL
+       torrent-xfer publish DIR
        torrent-xfer create FILE...
        torrent-xfer metainfo TORRENT
        torrent-xfer bencode FILE
@@ -68,6 +69,7 @@ func newApp(env Env) *cli.App {
 		Action:                    func(c *cli.Context) error { return fetchCommand(env, c) },
 		Commands: []*cli.Command{
 			command("mirrors", "URL", "print the URLs of the same file, best first", "", mirrorsCommand),
+			command("publish", "DIR", "write the torrents of a package repository, as static files", aboutPublish, publishCommand),
 			command("create", "FILE...", "write a torrent beside each file, for its download from mirrors and peers",
 				"The same file and flags make the same torrent, byte for byte.\n\n", createCommand),
 			command("metainfo", "TORRENT", "print all that a torrent says, its magnet link, and what is wrong with it", metainfoAbout, metainfoCommand),

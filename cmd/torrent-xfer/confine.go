@@ -5,4 +5,5 @@ type reach struct {
 	read  []string // files, and directories with all below them
 	write []string // directories, in which files may be read, written, renamed and removed
 	clear []string // directories, below which empty directories may be removed
+	shape []string // directories, below which directories may be made, and removed when empty
 }

@@ -50,6 +50,7 @@ func confine(env Env, to reach) (string, error) {
 	}
 	allow(mayWrite, 0, to.write...)
 	allow(ll.AccessFSRemoveDir, 0, to.clear...)
+	allow(ll.AccessFSMakeDir|ll.AccessFSRemoveDir, 0, to.shape...)
 	allow(mayRead, ll.AccessFSReadFile, to.read...)
 	allow(mayRead, ll.AccessFSReadFile, systemReads...)
 	allow(mayRead, ll.AccessFSReadFile, filepath.SplitList(env.get("SSL_CERT_DIR"))...)

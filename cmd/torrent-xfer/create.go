@@ -213,10 +213,10 @@ func hashFile(ctx context.Context, env Env, s settings, file string) (*metainfo.
 	defer f.Close()
 	o := s.make.hashOptions()
 	o.WholeSHA256 = s.create.metalink
-	add, stop := startBar(env, filepath.Base(file), before.Size())
-	o.OnBytes = add
+	bar := startBar(env, filepath.Base(file), before.Size())
+	o.OnBytes = bar.add
 	h, err := metainfo.Hash(ctx, f, before.Size(), o)
-	stop()
+	bar.stop()
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, nil, errChanged
 	}
@@ -236,7 +236,7 @@ var errChanged = errors.New("it was changed while it was read")
 func webSeedsOf(mirrors []string, name string) (seeds []string) {
 	for _, m := range mirrors {
 		if strings.HasSuffix(m, "/") {
-			m = webSeedAt(m, name)
+			m = metainfo.WebSeedURL(m, name)
 		}
 		seeds = append(seeds, m)
 	}

@@ -7,34 +7,56 @@ import (
 	"torrent-xfer/fetcher"
 )
 
-// startBar shows on a terminal how many of total bytes are hashed. add may be called by several goroutines; after stop
-// the line is free again.
-func startBar(env Env, name string, total int64) (add func(int), stop func()) {
+// hashBar shows on a terminal how many bytes of a job are hashed.
+type hashBar struct {
+	show       *display // nil: there is no terminal
+	done       atomic.Int64
+	quit, gone chan struct{}
+}
+
+// startBar begins a bar for a job of total bytes.
+func startBar(env Env, name string, total int64) *hashBar {
 	show := newDisplay(env, settings{progress: "auto"}, printable(name))
 	if show.how != "bar" {
-		return nil, func() {}
+		return &hashBar{}
 	}
-	var done atomic.Int64
-	began, quit, gone := time.Now(), make(chan struct{}), make(chan struct{})
+	b := &hashBar{show: show, quit: make(chan struct{}), gone: make(chan struct{})}
+	began := time.Now()
 	go func() {
-		defer close(gone)
+		defer close(b.gone)
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			select {
-			case <-quit:
+			case <-b.quit:
 				return
 			case <-tick.C:
-				n := done.Load()
+				n := b.done.Load()
 				show.event(fetcher.Event{Kind: fetcher.Progress, Size: total, Done: n, Rate: float64(n) / time.Since(began).Seconds()})
 			}
 		}
 	}()
-	return func(n int) { done.Add(int64(n)) }, func() {
-		close(quit)
-		<-gone
-		show.mu.Lock()
-		defer show.mu.Unlock()
-		show.erase()
+	return b
+}
+
+// add says that n more bytes are hashed. Several goroutines may call it.
+func (b *hashBar) add(n int) { b.done.Add(int64(n)) }
+
+// above calls print while the line is free.
+func (b *hashBar) above(print func()) {
+	if b.show != nil {
+		b.show.mu.Lock()
+		defer b.show.mu.Unlock()
+		b.show.erase()
 	}
+	print()
+}
+
+// stop leaves the line free.
+func (b *hashBar) stop() {
+	if b.show != nil {
+		close(b.quit)
+		<-b.gone
+	}
+	b.above(func() {})
 }

@@ -34,6 +34,7 @@ type settings struct {
 	probe, json              bool
 	make                     torrentSettings
 	create                   createSettings
+	publish                  publishSettings
 	inspect                  inspectSettings
 }
 
@@ -59,11 +60,11 @@ func (s setting) env() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
 }
 
-var allVerbs = []string{cmdFetch, "mirrors", "doctor", "create", "metainfo", "bencode"}
+var allVerbs = []string{cmdFetch, "mirrors", "doctor", "publish", "create", "metainfo", "bencode"}
 
 func settingsTable() []setting {
 	fetch, lists := []string{cmdFetch}, []string{cmdFetch, "mirrors"}
-	return slices.Concat(createSettingsTable(), metainfoSettings(), bencodeSettings(), []setting{
+	return slices.Concat(publishSettingsTable(), createSettingsTable(), metainfoSettings(), bencodeSettings(), []setting{
 		{name: "output", aliases: []string{"o", "O"}, value: true, verbs: fetch,
 			usage: "write to `FILE`; - is standard output",
 			set:   func(s *settings, v string) error { s.output = standard(v); return notEmpty(v) }},

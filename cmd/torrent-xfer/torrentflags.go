@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -118,16 +117,6 @@ func (m *torrentSettings) check(webSeeds []string) error {
 		return usageError("%w", err)
 	}
 	return nil
-}
-
-// webSeedAt is the URL of the file of this path (with slashes) below root.
-func webSeedAt(root, path string) string {
-	segments := strings.Split(path, "/")
-	for i, s := range segments {
-		// Some servers take a plus for a space.
-		segments[i] = strings.ReplaceAll(url.PathEscape(s), "+", "%2B")
-	}
-	return strings.TrimSuffix(root, "/") + "/" + strings.Join(segments, "/")
 }
 
 // replaceFile makes data appear at path in one step, with the mode that new files have.

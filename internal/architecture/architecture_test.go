@@ -77,6 +77,13 @@ var never = map[string]map[string]string{
 		"github.com/schollz/progressbar/v3": "metalink draws nothing",
 		"github.com/anacrolix/torrent":      "the client is internal/swarm's",
 	},
+	module + "/publisher": {
+		module + "/fetcher":                 "who publishes fetches nothing",
+		module + "/mirrorlist":              "which mirrors there are is the caller's knowledge",
+		"github.com/urfave/cli/v2":          "publishing has no command line",
+		"github.com/schollz/progressbar/v3": "publishing tells events and draws nothing",
+		"github.com/anacrolix/torrent":      "the client is internal/swarm's",
+	},
 	module + "/mirrorlist": {
 		module + "/fetcher":                 "lists are pure",
 		"net/http":                          "lists are pure",

@@ -1,0 +1,350 @@
+package publisher
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// product is a torrent or metalink as it was left.
+type product struct {
+	stamp
+	digest [16]byte // the first half of its SHA-256
+}
+
+func digestOf(data []byte) [16]byte {
+	sum := sha256.Sum256(data)
+	return [16]byte(sum[:16])
+}
+
+// entry is what is remembered of one name.
+type entry struct {
+	file     stamp
+	hashed   int64  // when the hashing began, in nanoseconds since 1970
+	settings uint64 // under which the products were made
+	foreign  bool   // others made them
+	sha256   string // of the content, raw; "": not known
+	torrent  product
+	metalink product // zero: there is none
+}
+
+// Clocks of file systems are coarse: a file changed this soon after it was read may bear the same time.
+const (
+	clockCoarse = 2 * time.Second
+	clockFine   = 100 * time.Millisecond
+)
+
+// still reports whether the content is surely the one that was hashed, if the file looks like now.
+func (e *entry) still(now stamp) bool {
+	tick := clockFine
+	if now.mtime%int64(time.Second) == 0 {
+		tick = clockCoarse
+	}
+	age := e.hashed - now.mtime
+	return e.file == now && (age > int64(tick) || age < -int64(tick))
+}
+
+const stateHeader = "torrent-xfer publish 1 "
+
+// state is the state file: lines that are only appended to while a run goes on, the last one of a name counts. Each has a
+// checksum, so that what a crash left is skipped. What is in it only spares work; a wrong one can at worst
+// have a torrent of ours removed or left as it is.
+type state struct {
+	root   *os.Root
+	name   string
+	layout string
+	file   *os.File // locked; nil: nothing is to be written
+	spoilt int      // lines that are not ours, or damaged
+
+	mu      sync.Mutex // of all below
+	entries map[string]*entry
+	lines   int // in the file
+	err     error
+}
+
+func (s *state) get(path string) *entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.entries[path]
+}
+
+// openState reads the state, which is root's file called name, and locks it. A state of another layout is begun anew.
+func openState(root *os.Root, name, layout string, write bool) (*state, error) {
+	s := &state{root: root, name: name, layout: layout, entries: map[string]*entry{}}
+	flags := os.O_RDONLY
+	if write {
+		flags = os.O_RDWR | os.O_CREATE
+	}
+	for {
+		f, err := root.OpenFile(name, flags|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0o666)
+		if !write && errors.Is(err, fs.ErrNotExist) {
+			return s, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		info, err := f.Stat()
+		if err == nil && !info.Mode().IsRegular() {
+			err = fmt.Errorf("%s is not a regular file", name)
+		}
+		if err == nil {
+			err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				err = ErrBusy
+			} else {
+				err = nil // a file system without locks
+			}
+		}
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if there, err := root.Lstat(name); err != nil || !os.SameFile(info, there) {
+			f.Close() // another run has just ended
+			continue
+		}
+		return s, s.load(f, write)
+	}
+}
+
+func (s *state) load(f *os.File, write bool) error {
+	same, err := s.read(f)
+	if err == nil && write {
+		s.file = f
+		if !same {
+			err = s.rewrite()
+		} else {
+			_, err = f.Seek(0, io.SeekEnd)
+		}
+		return err
+	}
+	f.Close()
+	return err
+}
+
+// read reads the lines. same: the file is one of ours, and of this layout.
+func (s *state) read(r io.Reader) (same bool, err error) {
+	lines := bufio.NewReaderSize(r, 64<<10)
+	for first := true; ; first = false {
+		line, err := lines.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			for errors.Is(err, bufio.ErrBufferFull) {
+				_, err = lines.ReadSlice('\n')
+			}
+			line = nil
+		}
+		if err != nil && err != io.EOF {
+			return false, err
+		}
+		switch text := bytes.TrimSuffix(line, []byte("\n")); {
+		case first && string(text) != stateHeader+s.layout:
+			if len(text) > 0 {
+				s.spoilt++
+			}
+			return false, nil
+		case first:
+		case err == io.EOF && len(line) == 0:
+			return true, nil
+		default:
+			s.lines++
+			if !s.take(string(text)) {
+				s.spoilt++
+			}
+		}
+		if err == io.EOF {
+			return len(line) > 0 && line[len(line)-1] == '\n', nil // else the next line would be joined to this one
+		}
+	}
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (s *state) take(line string) bool {
+	sum, rest, ok := strings.Cut(line, " ")
+	want, err := strconv.ParseUint(sum, 16, 32)
+	if !ok || err != nil || uint32(want) != crc32.Checksum([]byte(rest), castagnoli) {
+		return false
+	}
+	path, e, ok := parseEntry(rest)
+	if !ok || path == "" || !fs.ValidPath(path) {
+		return false
+	}
+	if e == nil {
+		delete(s.entries, path)
+	} else {
+		s.entries[path] = e
+	}
+	return true
+}
+
+// parseEntry reads what formatEntry wrote. e is nil if path was forgotten.
+func parseEntry(text string) (path string, e *entry, ok bool) {
+	quoted, rest, ok := cutQuoted(text)
+	path, err := strconv.Unquote(quoted)
+	if !ok || err != nil {
+		return "", nil, false
+	}
+	if rest == "" {
+		return path, nil, true
+	}
+	f := fields{rest: rest}
+	e = &entry{file: f.stamp(), hashed: f.number(), settings: uint64(f.number())}
+	e.foreign = f.number() == 1
+	e.sha256 = string(f.bytes())
+	e.torrent = f.product()
+	e.metalink = f.product()
+	return path, e, !f.bad && f.rest == "" && (e.sha256 == "" || len(e.sha256) == sha256.Size)
+}
+
+func cutQuoted(text string) (quoted, rest string, ok bool) {
+	quoted, err := strconv.QuotedPrefix(text)
+	if err != nil {
+		return "", "", false
+	}
+	return quoted, strings.TrimPrefix(text[len(quoted):], " "), true
+}
+
+func formatEntry(path string, e *entry) string {
+	b := strconv.AppendQuote(nil, path)
+	if e == nil {
+		return string(b)
+	}
+	number := func(list ...int64) {
+		for _, n := range list {
+			b = strconv.AppendInt(append(b, ' '), n, 36)
+		}
+	}
+	foreign := int64(0)
+	if e.foreign {
+		foreign = 1
+	}
+	number(e.file.size, e.file.mtime, int64(e.file.inode), e.hashed, int64(e.settings), foreign)
+	b = append(b, " ."...)
+	b = hex.AppendEncode(b, []byte(e.sha256))
+	for _, p := range []product{e.torrent, e.metalink} {
+		number(p.size, p.mtime, int64(p.inode))
+		b = append(b, " ."...)
+		b = hex.AppendEncode(b, p.digest[:])
+	}
+	return string(b)
+}
+
+// fields reads the values of a line.
+type fields struct {
+	rest string
+	bad  bool
+}
+
+func (f *fields) next() (text string) {
+	text, f.rest, _ = strings.Cut(f.rest, " ")
+	return text
+}
+
+func (f *fields) number() int64 {
+	n, err := strconv.ParseInt(f.next(), 36, 64)
+	f.bad = f.bad || err != nil
+	return n
+}
+
+func (f *fields) bytes() []byte {
+	text, ok := strings.CutPrefix(f.next(), ".")
+	b, err := hex.DecodeString(text)
+	f.bad = f.bad || err != nil || !ok
+	return b
+}
+
+func (f *fields) stamp() stamp {
+	return stamp{f.number(), f.number(), uint64(f.number())}
+}
+
+func (f *fields) product() product {
+	p := product{stamp: f.stamp()}
+	f.bad = f.bad || copy(p.digest[:], f.bytes()) != len(p.digest)
+	return p
+}
+
+// set remembers, or forgets if e is nil, and appends it to the file.
+func (s *state) set(path string, e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e == nil {
+		delete(s.entries, path)
+	} else {
+		s.entries[path] = e
+	}
+	if s.file == nil || s.err != nil {
+		return
+	}
+	s.lines++
+	_, s.err = s.file.WriteString(stateLine(path, e))
+}
+
+func stateLine(path string, e *entry) string {
+	text := formatEntry(path, e)
+	return fmt.Sprintf("%08x %s\n", crc32.Checksum([]byte(text), castagnoli), text)
+}
+
+// rewrite replaces the file by one without anything superfluous.
+func (s *state) rewrite() error {
+	temp := tempName()
+	f, err := s.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // nobody else knows its name
+	w := bufio.NewWriterSize(f, 256<<10)
+	w.WriteString(stateHeader + s.layout + "\n")
+	for _, path := range slices.Sorted(maps.Keys(s.entries)) {
+		w.WriteString(stateLine(path, s.entries[path]))
+	}
+	err = w.Flush()
+	if err == nil {
+		err = s.root.Rename(temp, s.name)
+	}
+	if err != nil {
+		f.Close()
+		s.root.Remove(temp)
+		return err
+	}
+	s.file.Close()
+	s.file, s.lines, s.spoilt = f, len(s.entries), 0
+	return nil
+}
+
+// close leaves a file with one line for each name.
+func (s *state) close() error {
+	if s.file == nil {
+		return nil
+	}
+	if s.err == nil && s.lines != len(s.entries) {
+		s.err = s.rewrite()
+	}
+	s.file.Close()
+	return s.err
+}
+
+// openStateDir opens the directory of the state file and tells its name there.
+func (p *publication) openStateDir() (*os.Root, string, error) {
+	if p.o.State == "" {
+		root, err := p.out.OpenRoot(".")
+		return root, StateName, err
+	}
+	root, err := os.OpenRoot(filepath.Dir(p.o.State))
+	return root, filepath.Base(p.o.State), err
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package publisher
+
+import "golang.org/x/sys/unix"
+
+// sync puts on disk, in one go, what was written.
+func (p *publication) sync() error { return unix.Sync() }
