@@ -391,13 +391,13 @@ func (j *job) snapshot(kind EventKind) Event {
 
 // fill completes the report.
 func (j *job) fill(r *Result, err error) {
+	r.Metalink = j.metalink
 	if j.sink == nil {
 		return
 	}
 	j.sink.mu.Lock()
 	defer j.sink.mu.Unlock()
 	r.Received, r.Duplicate, r.Resumed = j.sink.received, j.sink.duplicate, j.resumed+j.sink.feeds[0].bytes
-	r.Metalink = j.metalink
 	if m := j.sink.manifest; m != nil && err == nil {
 		r.InfoHash = m.InfoHash
 		if r.Verified == "" {

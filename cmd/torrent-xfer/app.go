@@ -57,7 +57,9 @@ func newApp(env Env) *cli.App {
 		Usage:     "bring one file from wherever its bytes come fastest",
 		UsageText: "torrent-xfer [flags] URL [DEST]",
 		Description: "DEST is where the file goes; without it the URL's last part names a file in this directory,\n" +
-			"\"-\" is standard output. Flags may follow the arguments.\n\n" + about + exitTable(),
+			"\"-\" is standard output. Flags may follow the arguments.\n\n" +
+			"A metalink of this machine in the place of URL stands for the file that it describes, and so does a lone URL that\n" +
+			"ends in .meta4 or .metalink; with DEST such a URL is fetched as it is. Of several files DEST names one.\n\n" + about + exitTable(),
 		Version:                   version,
 		Flags:                     flagsOf(cmdFetch),
 		Writer:                    env.Stdout,

@@ -317,8 +317,9 @@ func tryLine(env Env, words []string) error {
 		if err != nil {
 			return err
 		}
-		u, dest, err := target(s, c.Args().Slice())
-		if err == nil && (u.String() != from || dest != to) {
+		d := &download{env: env, settings: s}
+		err = d.aim(c.Args().Slice())
+		if err == nil && (d.url.String() != from || d.dest != to) {
 			err = errors.New("%u has to be the URL and %o what is written")
 		}
 		verdict = err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/url"
 	"os"
 	"os/signal"
@@ -18,6 +19,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"torrent-xfer/fetcher"
+	"torrent-xfer/metalink"
 )
 
 const (
@@ -35,44 +37,49 @@ func fetchCommand(env Env, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	u, dest, err := target(s, c.Args().Slice())
-	if err != nil {
+	d := &download{env: env, settings: s, from: readCaller(env.Parent)}
+	if err := d.aim(c.Args().Slice()); err != nil {
 		return err
 	}
-	d := &download{env: env, settings: s, url: u, dest: dest, from: readCaller(env.Parent)}
 	if d.from.isPacman() {
 		dieWithParent(env.Parent)
 	}
 	return d.run()
 }
 
-// target reads the arguments: URL [DEST], with -o DEST, or "URL>NAME" as void's xbps-src has it.
-func target(s settings, args []string) (u *url.URL, dest string, err error) {
-	dest = s.output
+// aim reads the arguments: URL [DEST], with -o DEST, or "URL>NAME" as void's xbps-src has it. A metalink of this machine
+// may stand in the place of the URL; a lone URL of one is followed.
+func (d *download) aim(args []string) (err error) {
+	d.dest = d.settings.output
 	switch {
 	case len(args) == 0:
-		return nil, "", usageError("no URL")
-	case len(args) > 2 || len(args) == 2 && dest != "":
-		return nil, "", usageError("too many arguments: %q", args[len(args)-1])
+		return usageError("no URL")
+	case len(args) > 2 || len(args) == 2 && d.dest != "":
+		return usageError("too many arguments: %q", args[len(args)-1])
 	case len(args) == 2:
-		if dest = standard(args[1]); dest == "" {
-			return nil, "", usageError("DEST is empty")
+		if d.dest = standard(args[1]); d.dest == "" {
+			return usageError("DEST is empty")
 		}
 	}
 	text := args[0]
-	if i := strings.LastIndexByte(text, '>'); i >= 0 && dest == "" {
-		text, dest = text[:i], text[i+1:]
+	if i := strings.LastIndexByte(text, '>'); i >= 0 && d.dest == "" {
+		text, d.dest = text[:i], text[i+1:]
 	}
-	if u, err = parseURL(text); err != nil {
-		return nil, "", err
-	}
-	if dest == "" {
-		dest = fileName(u)
-		if dest == "" || dest == "." || dest == ".." || strings.ContainsAny(dest, "/\x00") || printable(dest) != dest {
-			return nil, "", usageError("the URL names no file: say where it goes")
+	if d.url, err = parseURL(text); err != nil {
+		data, err := localMetalink(d.env, text, err)
+		if err != nil {
+			return err
 		}
+		return d.describe(data, text, nil)
 	}
-	return u, dest, nil
+	if d.dest == "" {
+		d.dest = fileName(d.url)
+		if !isPlainName(d.dest) {
+			return usageError("the URL names no file: say where it goes")
+		}
+		d.follows = d.url.Scheme != "file" && metalinkName.MatchString(d.dest)
+	}
+	return nil
 }
 
 func parseURL(text string) (*url.URL, error) {
@@ -114,6 +121,9 @@ type download struct {
 	url      *url.URL
 	dest     string // as the user says it
 	from     caller
+	follows  bool           // url is a metalink that is not wanted itself
+	metalink *metalink.File // that describes the file; nil: none
+	referrer *url.URL       // of the metalink; nil: it was none of the network
 }
 
 func (d *download) name() string {
@@ -126,6 +136,13 @@ func (d *download) name() string {
 func (d *download) run() error {
 	env, s := d.env, d.settings
 	began := time.Now()
+	hosts := d.loadHosts()
+	if d.follows {
+		d.dest = ""
+		if err := d.follow(); err != nil {
+			return err
+		}
+	}
 	if err := d.checkPlaces(); err != nil {
 		return err
 	}
@@ -137,7 +154,13 @@ func (d *download) run() error {
 	if err != nil {
 		return err
 	}
-	req := fetcher.Request{URL: d.url, Mirrors: mirrors, Dest: env.path(d.dest), Torrent: hint,
+	if d.metalink != nil {
+		hint.Metalink = d.metalink
+		if s.torrent == "none" {
+			hint.Metalink.Torrents = nil
+		}
+	}
+	req := fetcher.Request{URL: d.url, Mirrors: mirrors, Dest: env.path(d.dest), Torrent: hint, Only: s.noMirrors, Referrer: d.referrer,
 		Expect: fetcher.Expect{Size: s.size, SHA256: s.sha256, SHA512: s.sha512}}
 	d.pacmanManners(&req)
 
@@ -151,9 +174,8 @@ func (d *download) run() error {
 		req.Dest = filepath.Join(dir, "file")
 		signal.Ignore(syscall.SIGPIPE) // a reader that leaves is an error, not our death
 	}
-	hosts := d.loadHosts()
 	show := newDisplay(env, s, printable(d.name()))
-	d.confine(req, streamed, show)
+	d.confine(req, streamed, show.log())
 
 	ctx, stop := d.lifetime()
 	defer stop()
@@ -164,9 +186,8 @@ func (d *download) run() error {
 		}
 		show.event(e)
 	}
-	f := &fetcher.Fetcher{Transport: newTransport(env), UserAgent: userAgent(env), Credentials: credentials(env, d.url),
-		Hosts: hosts, OnEvent: onEvent, Log: show.log(), MaxMirrors: s.maxMirrors, LimitRate: s.limitRate,
-		ConnectTimeout: s.connectTimeout}
+	f := d.fetcher()
+	f.Hosts, f.OnEvent, f.Log = hosts, onEvent, show.log()
 	result, err := f.Fetch(ctx, req)
 	if cause := context.Cause(ctx); err != nil && cause != nil && ctx.Err() != nil {
 		err = cause
@@ -182,7 +203,7 @@ func (d *download) run() error {
 		err = d.fail(err)
 	}
 	show.finish(result, err)
-	if err == nil && namesTorrent(s.torrent) && result.InfoHash == "" && !s.quiet {
+	if err == nil && namesTorrent(s.torrent) && result.InfoHash == "" && !result.Metalink && !s.quiet {
 		if d.url.Scheme == "file" {
 			noTorrent = "files of this machine are only copied"
 		}
@@ -192,6 +213,12 @@ func (d *download) run() error {
 		return &failure{status: exitWrite, file: d.name(), err: fmt.Errorf("the file is there, but not its report: %w", rerr)}
 	}
 	return err
+}
+
+func (d *download) fetcher() *fetcher.Fetcher {
+	env, s := d.env, d.settings
+	return &fetcher.Fetcher{Transport: newTransport(env), UserAgent: userAgent(env), Credentials: credentials(env, d.url),
+		MaxMirrors: s.maxMirrors, LimitRate: s.limitRate, ConnectTimeout: s.connectTimeout}
 }
 
 // checkPlaces refuses what the file and the report may not be written to, before anything is done.
@@ -235,7 +262,8 @@ func replaceable(name string) error {
 // pacmanManners marks what changes under one name, and the version of a database that pacman has already.
 func (d *download) pacmanManners(req *fetcher.Request) {
 	name := d.name()
-	if changing.MatchString(name) && req.Expect.SHA256 == nil && req.Expect.SHA512 == nil {
+	described := req.Torrent.Metalink != nil && (req.Torrent.Metalink.SHA256 != nil || req.Torrent.Metalink.SHA512 != nil)
+	if changing.MatchString(name) && req.Expect.SHA256 == nil && req.Expect.SHA512 == nil && !described {
 		req.Volatile = true
 	}
 	if strings.HasSuffix(name, ".sig") && d.from.isPacman() && len(req.Mirrors) > signatureMirrors {
@@ -255,7 +283,7 @@ func (d *download) loadHosts() *fetcher.HostStats {
 }
 
 // confine gives root's rights up before the first packet.
-func (d *download) confine(req fetcher.Request, streamed bool, show *display) {
+func (d *download) confine(req fetcher.Request, streamed bool, log *slog.Logger) {
 	if d.env.UID != 0 {
 		return
 	}
@@ -278,10 +306,10 @@ func (d *download) confine(req fetcher.Request, streamed bool, show *display) {
 	}
 	text, err := confine(d.env, to)
 	if err != nil {
-		show.log().Info("not confined", "why", err, "in_force", text)
+		log.Info("not confined", "why", err, "in_force", text)
 		return
 	}
-	show.log().Info("confined", "in_force", text)
+	log.Info("confined", "in_force", text)
 }
 
 // lifetime ends with the first signal, or when the time is over. A second signal kills.

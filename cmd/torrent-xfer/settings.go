@@ -77,7 +77,7 @@ func settingsTable() []setting {
 		{name: "no-mirrors", lasting: true, verbs: lists, usage: "use only the URL given",
 			set: func(s *settings, v string) error { return parseBool(v, &s.noMirrors) }},
 		{name: "torrent", value: true, lasting: true, verbs: fetch,
-			usage: "the torrent is at `LOCATION`: auto, none, a file, a URL, or a template with {url}, {root} and {file}",
+			usage: "the torrent, or a metalink, is at `LOCATION`: auto, none, a file, a URL, or a template with {url}, {root} and {file}",
 			set:   func(s *settings, v string) error { s.torrent = v; return nil }},
 		{name: "sha256", value: true, verbs: fetch, usage: "the file's SHA-256 is `HEX`",
 			set: func(s *settings, v string) error { return parseDigest(v, 32, &s.sha256) }},

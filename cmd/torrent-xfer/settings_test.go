@@ -63,9 +63,9 @@ func TestArrange(t *testing.T) {
 // Tried here and not with the program: run by root, one that knew no better would take /dev/stdout from everybody.
 func TestStandardOutput(t *testing.T) {
 	for _, name := range []string{"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "-"} {
-		_, dest, err := target(settings{}, []string{"http://127.0.0.1/a", name})
-		if err != nil || dest != toStdout {
-			t.Errorf("%s is %q, %v", name, dest, err)
+		var d download
+		if err := d.aim([]string{"http://127.0.0.1/a", name}); err != nil || d.dest != toStdout {
+			t.Errorf("%s is %q, %v", name, d.dest, err)
 		}
 		for _, d := range settingsTable() {
 			var s settings

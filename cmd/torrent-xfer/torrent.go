@@ -51,7 +51,8 @@ func torrentHint(env Env, location string, u *url.URL, mirrors []*url.URL, repos
 		if err != nil {
 			return hint, usageError("--torrent: %w", err)
 		}
-		hint.Metainfo = data
+		err = takeNamed(&hint, data, u)
+		return hint, err
 	}
 	return hint, nil
 }
@@ -116,8 +117,8 @@ func fromTemplate(env Env, template string, u *url.URL, mirrors []*url.URL, hint
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return hint, usageError("--torrent: %w", err)
 			}
-			hint.Metainfo = data
-			return hint, nil
+			err = takeNamed(&hint, data, u)
+			return hint, err
 		}
 		at, err := url.Parse(text)
 		if err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https" {
