@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"slices"
@@ -21,8 +20,7 @@ import (
 // A content is one file, whatever its names.
 type content struct {
 	stamp
-	names []string // in order
-	stale bool     // one of the names is not up to date
+	names []string // in order, those that share it
 }
 
 // A task is what has to be done together: the contents that share an output. That is more than one only in flat layout.
@@ -72,48 +70,41 @@ func (p *publication) publish(ctx context.Context) (err error) {
 
 // plan finds out what is to be done.
 func (p *publication) plan(t *tree) (tasks []*task) {
-	contents := map[identity]*content{}
-	var order []*content
+	stale := map[identity]bool{}
+	shared := map[string]bool{} // outputs that are stale
 	for _, f := range t.files {
+		if e := p.state.entries[f.path]; e != nil {
+			e.seen = true
+		}
+		p.made[p.o.output(f.path)] = true
+		if p.fresh(f) {
+			p.report.Unchanged++
+		} else {
+			stale[f.id] = true
+			shared[p.o.output(f.path)] = true
+		}
+	}
+	contents := map[identity]*content{}
+	of := map[string]*task{} // by output
+	var total int64
+	for _, f := range t.files {
+		output := p.o.output(f.path)
+		if !stale[f.id] && !shared[output] {
+			continue
+		}
 		c := contents[f.id]
 		if c == nil {
 			c = &content{stamp: f.stamp}
 			contents[f.id] = c
-			order = append(order, c)
+			if of[output] == nil {
+				tasks = append(tasks, &task{})
+				of[output] = tasks[len(tasks)-1]
+			}
+			of[output].contents = append(of[output].contents, c)
 		}
 		c.names = append(c.names, f.path)
-		if p.fresh(f) {
-			p.report.Unchanged++
-			p.keep(f.path)
-		} else {
-			c.stale = true
-		}
 	}
-	of := map[string]*task{}
-	var all []*task
-	for _, c := range order {
-		t := &task{}
-		if p.o.Flat {
-			for _, name := range c.names {
-				if shared := of[p.o.output(name)]; shared != nil {
-					t = shared
-				}
-			}
-			for _, name := range c.names {
-				of[p.o.output(name)] = t
-			}
-		}
-		if t.contents == nil {
-			all = append(all, t)
-		}
-		t.contents = append(t.contents, c)
-	}
-	var total int64
-	for _, t := range all {
-		if !slices.ContainsFunc(t.contents, func(c *content) bool { return c.stale }) {
-			continue
-		}
-		tasks = append(tasks, t)
+	for _, t := range tasks {
 		for _, c := range t.contents {
 			if h, _ := p.known(c); h == nil {
 				t.bytes += c.size
@@ -131,6 +122,9 @@ func (p *publication) fresh(f found) bool {
 	if e == nil || e.settings != p.settings || !e.still(f.stamp) {
 		return false
 	}
+	if p.beside() {
+		return f.torrent == e.torrent.stamp && (!p.o.Metalink || f.metalink == e.metalink.stamp)
+	}
 	output := p.o.output(f.path)
 	return p.is(output+torrentSuffix, e.torrent) && (!p.o.Metalink || p.is(output+metalinkSuffix, e.metalink))
 }
@@ -139,17 +133,6 @@ func (p *publication) fresh(f found) bool {
 func (p *publication) is(name string, left product) bool {
 	info, err := p.out.Lstat(name)
 	return err == nil && info.Mode().IsRegular() && stampOf(info) == left.stamp
-}
-
-// keep says that the outputs of file are wanted.
-func (p *publication) keep(file string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	output := p.o.output(file)
-	p.made[output+torrentSuffix] = true
-	if p.o.Metalink {
-		p.made[output+metalinkSuffix] = true
-	}
 }
 
 func (p *publication) work(ctx context.Context, tasks []*task) error {
@@ -189,7 +172,6 @@ func (p *publication) do(ctx context.Context, t *task, workers int) {
 		if p.o.DryRun {
 			for _, name := range c.names {
 				p.event(Event{Kind: Wrote, Path: p.o.output(name) + torrentSuffix})
-				p.keep(name)
 			}
 			continue
 		}
@@ -202,10 +184,7 @@ func (p *publication) do(ctx context.Context, t *task, workers int) {
 				if ctx.Err() == nil {
 					p.problem(c.names[0], err)
 				}
-				for _, name := range c.names {
-					p.keep(name) // whatever is there stays until the file can be read
-				}
-				continue
+				continue // whatever is there stays until the file can be read
 			}
 		}
 		if first == nil {
@@ -302,7 +281,6 @@ func (p *publication) openContent(name string) (*os.File, fs.FileInfo, error) {
 
 // make writes the outputs of one name, unless they are as they should be, and remembers them.
 func (p *publication) make(ctx context.Context, name string, c *content, h *metainfo.Hashes, hashed int64) {
-	p.keep(name)
 	data, err := p.build(name, c, h)
 	if err != nil {
 		p.problem(name, err)
@@ -334,6 +312,7 @@ func (p *publication) make(ctx context.Context, name string, c *content, h *meta
 	if !p.o.Metalink && !old.foreign {
 		p.drop(output+metalinkSuffix, old.metalink)
 	}
+	e.seen = true
 	p.state.set(name, e)
 }
 
@@ -348,20 +327,19 @@ func (p *publication) build(name string, c *content, h *metainfo.Hashes) ([]byte
 
 // forget removes the outputs of what is no more.
 func (p *publication) forget(ctx context.Context, t *tree) error {
-	wanted := map[string]bool{}
-	for _, f := range t.files {
-		wanted[f.path] = true
-	}
-	gone := map[string]bool{}
-	for _, file := range slices.Sorted(maps.Keys(p.state.entries)) {
-		if wanted[file] || t.covers(file) {
-			continue
+	var vanished []string
+	for file, e := range p.state.entries {
+		if !e.seen && !t.covers(file) {
+			vanished = append(vanished, file)
 		}
+	}
+	slices.Sort(vanished)
+	gone := map[string]bool{}
+	for _, file := range vanished {
 		e, output := p.state.entries[file], p.o.output(file)
-		for name, left := range map[string]product{output + torrentSuffix: e.torrent, output + metalinkSuffix: e.metalink} {
-			if !e.foreign && !p.made[name] && !gone[name] {
-				gone[name] = p.drop(name, left)
-			}
+		if !e.foreign && !p.made[output] && !gone[output] {
+			gone[output] = p.drop(output+torrentSuffix, e.torrent)
+			p.drop(output+metalinkSuffix, e.metalink)
 		}
 		if !p.o.DryRun {
 			p.state.set(file, nil)
@@ -377,7 +355,7 @@ func (p *publication) forget(ctx context.Context, t *tree) error {
 	for _, name := range orphans {
 		of, _ := isOutput(name)
 		switch {
-		case p.made[name] || gone[name] || t.covers(of): // of the flat layout covers knows nothing
+		case p.made[of] || gone[of] || t.covers(of): // covers knows nothing of a flat layout
 		case p.o.Prune:
 			p.remove(name)
 		default:

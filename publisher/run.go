@@ -26,7 +26,7 @@ type publication struct {
 	top, out *os.Root
 	outID    identity        // of out, if it is not top
 	state    *state          // nil: Check
-	made     map[string]bool // outputs that are as they should be
+	made     map[string]bool // outputs, without their suffixes, that are wanted
 	wrote    bool
 
 	mu     sync.Mutex // of all below, and of OnEvent

@@ -42,6 +42,7 @@ type entry struct {
 	sha256   string // of the content, raw; "": not known
 	torrent  product
 	metalink product // zero: there is none
+	seen     bool    // in this run; not kept
 }
 
 // Clocks of file systems are coarse: a file changed this soon after it was read may bear the same time.

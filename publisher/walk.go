@@ -19,7 +19,8 @@ const maxDepth = 64 // of directories within each other
 type found struct {
 	path string // below DIR
 	stamp
-	id identity
+	id                identity
+	torrent, metalink stamp // what lies beside it as such; zero: nothing, or it is not known
 }
 
 // identity tells files from each other.
@@ -76,9 +77,9 @@ func (p *publication) walkDir(ctx context.Context, t *tree, dir *os.Root, at str
 		p.problem(at, err)
 		return nil
 	}
-	present := map[string]bool{}
+	present := map[string]fs.DirEntry{}
 	for _, e := range list {
-		present[e.Name()] = true
+		present[e.Name()] = e
 	}
 	for _, e := range list {
 		name, file := e.Name(), path.Join(at, e.Name())
@@ -107,9 +108,9 @@ func (p *publication) walkDir(ctx context.Context, t *tree, dir *os.Root, at str
 				p.problem(file, err)
 			}
 		case p.choice.takes(file):
-			p.look(t, dir, name, file, e.Type()&fs.ModeSymlink != 0)
+			p.look(t, present, e, file)
 		default:
-			if of, ok := isOutput(name); ok && p.beside() && !present[of] {
+			if of, ok := isOutput(name); ok && p.beside() && present[of] == nil {
 				t.orphans = append(t.orphans, file)
 			}
 		}
@@ -137,9 +138,10 @@ func (p *publication) isOut(dir *os.Root) bool {
 	return err == nil && inodeOf(info) == p.outID
 }
 
-// look looks at the file, which is dir's called name.
-func (p *publication) look(t *tree, dir *os.Root, name, file string, link bool) {
-	stat := func() (fs.FileInfo, error) { return dir.Lstat(name) }
+// look looks at the file that e of a directory is, in which the others are present.
+func (p *publication) look(t *tree, present map[string]fs.DirEntry, e fs.DirEntry, file string) {
+	link := e.Type()&fs.ModeSymlink != 0
+	stat := e.Info
 	if link {
 		stat = func() (fs.FileInfo, error) { return p.top.Stat(file) }
 	}
@@ -159,8 +161,22 @@ func (p *publication) look(t *tree, dir *os.Root, name, file string, link bool) 
 	case !info.Mode().IsRegular():
 		p.problem(file, errors.New("not a regular file"))
 	case info.Size() >= p.choice.minSize:
-		t.files = append(t.files, found{file, stampOf(info), inodeOf(info)})
+		f := found{path: file, stamp: stampOf(info), id: inodeOf(info)}
+		if p.beside() {
+			f.torrent, f.metalink = stampIn(present, e.Name()+torrentSuffix), stampIn(present, e.Name()+metalinkSuffix)
+		}
+		t.files = append(t.files, f)
 	}
+}
+
+// stampIn is the stamp of the regular file of this name; zero: there is none.
+func stampIn(present map[string]fs.DirEntry, name string) stamp {
+	if e := present[name]; e != nil && e.Type().IsRegular() {
+		if info, err := e.Info(); err == nil {
+			return stampOf(info)
+		}
+	}
+	return stamp{}
 }
 
 // linkError says in our words why a link is of no use. sure: there is no file behind it.
