@@ -139,11 +139,7 @@ func mktorrent(t *testing.T, dir, name string, seeds ...string) {
 // libtorrent makes FILE.torrent beside the file; kind is v1, hybrid or v2.
 func libtorrent(t *testing.T, kind, dir, name string) {
 	t.Helper()
-	// The distribution's Python has the distribution's libtorrent; another one may stand before it in PATH.
-	const python = "/usr/bin/python3"
-	if exec.Command(python, "-c", "import libtorrent").Run() != nil {
-		missing(t, "python3-libtorrent is not installed; this test's torrent is made by it")
-	}
+	needLibtorrent(t)
 	path := filepath.Join(dir, name)
 	must(t, command(t, dir, python, filepath.Join(data, "torrent.py"), kind, path, path+".torrent"))
 }
