@@ -138,8 +138,11 @@ func (s *scanner) key(top *frame) (token, error) {
 		err = s.strange(s.depth, at, "the key is out of order")
 		top.unsorted = true
 	}
-	if s.odd != nil {
+	if s.odd != nil && order != 0 { // one that was told of is not told of again when the dict is over
 		s.keys = append(s.keys, uint32(at))
+	}
+	if top.unsorted && s.sorted+len(s.keys)-top.keys > maxOddKeys {
+		err = s.fail(s.depth-1, at, "too many keys are out of order")
 	}
 	return token{kind: 'k', at: at, text: key}, err
 }
@@ -148,9 +151,7 @@ func (s *scanner) key(top *frame) (token, error) {
 func (s *scanner) close(top *frame) error {
 	if top.unsorted {
 		keys := s.keys[top.keys:]
-		if s.sorted += len(keys); s.sorted > maxOddKeys {
-			return s.fail(s.depth-1, s.pos, "too many keys are out of order")
-		}
+		s.sorted += len(keys)
 		slices.SortFunc(keys, func(a, b uint32) int {
 			if order := bytes.Compare(keyAt(s.data, a), keyAt(s.data, b)); order != 0 {
 				return order

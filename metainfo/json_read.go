@@ -82,6 +82,13 @@ func (p *jsonParser) token() (byte, error) {
 	}
 }
 
+// grow makes room for what is appended next, and doubles what there is: append alone would copy large slices more often.
+func (p *jsonParser) grow() {
+	if cap(p.out)-len(p.out) < 32 {
+		p.out = slices.Grow(p.out, len(p.out)+32)
+	}
+}
+
 // fail makes an error of the byte that was read last; levels lead there.
 func (p *jsonParser) fail(levels int, what string) error {
 	var path []byte
@@ -110,6 +117,7 @@ func (p *jsonParser) value(depth int) error {
 	if err != nil {
 		return p.cut(depth, err)
 	}
+	p.grow()
 	if len(p.out) > maxShownSize {
 		return p.fail(depth, tooMuchBencode)
 	}
@@ -193,6 +201,9 @@ func (p *jsonParser) object(depth int) error {
 		}
 		f.key = at
 		p.keys = append(p.keys, uint32(at))
+		if !sorted && p.odd+len(p.keys)-keys > maxOddKeys {
+			return p.fail(depth, "too many keys are out of order")
+		}
 		if c, err = p.token(); err != nil {
 			return p.cut(depth+1, err)
 		} else if c != ':' {
@@ -214,9 +225,7 @@ func (p *jsonParser) object(depth int) error {
 
 // sort brings the entries of an object, which are out[begin:], into the order of their keys, which begin at keys.
 func (p *jsonParser) sort(depth, begin int, keys []uint32) error {
-	if p.odd += len(keys); p.odd > maxOddKeys {
-		return p.fail(depth, "too many keys are out of order")
-	}
+	p.odd += len(keys)
 	p.spare = append(p.spare[:0], p.out[begin:]...)
 	ends := slices.Clone(keys) // of the entry that begins at the same index, before they are sorted
 	copy(ends, keys[1:])
@@ -247,6 +256,7 @@ func (p *jsonParser) number(depth int, c byte) error {
 	p.out = append(p.out, 'i')
 	var err error
 	for err == nil && (c == '-' && len(p.out) == at+1 || c >= '0' && c <= '9') {
+		p.grow()
 		if p.out = append(p.out, c); len(p.out) > maxShownSize {
 			return p.fail(depth, tooMuchBencode)
 		}
@@ -298,6 +308,7 @@ func (p *jsonParser) text(depth int) error {
 	at := len(p.out)
 	p.out = append(p.out, make([]byte, room)...)
 	for {
+		p.grow()
 		c, err := p.read()
 		if err != nil {
 			return p.cut(depth, err)

@@ -91,6 +91,7 @@ func TestNonCanonical(t *testing.T) {
 		{"l02:abe", []string{"[0]: length of a string with leading zeros (byte 1)"}},
 		{"d1:ai1e1:ai2ee", []string{"a: the key stands there twice (byte 7)"}},
 		{"d1:bi1e1:ai1e1:bi2ee", []string{"a: the key is out of order (byte 7)", "b: the key stands there twice (byte 13)"}},
+		{"d1:bi1e1:ai1e1:ai2ee", []string{"a: the key is out of order (byte 7)", "a: the key stands there twice (byte 13)"}},
 		{"i1e\n", []string{"a newline follows the end (byte 3)"}},
 		{"i1exyz", []string{"3 bytes follow the end (byte 3)"}},
 		{"li01ex", []string{"[0]: integer with leading zeros (byte 1)"}},

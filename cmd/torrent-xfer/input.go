@@ -89,14 +89,10 @@ func readInput(env Env, s settings, name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// readAll reads to the end or a byte beyond limit. Unlike with io.ReadAll, a file of known size costs no more than that.
+// readAll reads to the end or a byte beyond limit. The buffer never grows, so that nothing is there twice; what is not
+// touched of it costs nothing.
 func readAll(in io.Reader, limit int64) ([]byte, error) {
-	var b bytes.Buffer
-	if f, ok := in.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-			b.Grow(int(min(info.Size(), limit)) + bytes.MinRead)
-		}
-	}
+	b := bytes.NewBuffer(make([]byte, 0, limit+1+bytes.MinRead))
 	_, err := b.ReadFrom(io.LimitReader(in, limit+1))
 	return b.Bytes(), err
 }

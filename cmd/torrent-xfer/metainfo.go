@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/hex"
 	"fmt"
 	"io"
 
@@ -164,7 +165,9 @@ func printDescription(w io.Writer, d *metainfo.Description, pieces bool) error {
 func printPieces(l lineWriter, d *metainfo.Description) {
 	hashes := func(label string, all []byte, size int) {
 		for i := 0; i < len(all); i += size {
-			fmt.Fprintf(l.w, "%-14s%x\n", label, all[i:min(i+size, len(all))])
+			fmt.Fprintf(l.w, "%-14s", label)
+			l.w.Write(hex.AppendEncode(l.w.AvailableBuffer(), all[i:min(i+size, len(all))]))
+			l.w.WriteByte('\n')
 			label = ""
 		}
 	}
