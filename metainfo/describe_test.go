@@ -288,15 +288,15 @@ func TestDescribeOfOddBencode(t *testing.T) {
 	}
 }
 
-// hostile returns what is made to cost time or memory, each as large as is read.
+// hostile returns what is made to cost time or memory.
 func hostile() map[string]string {
 	fill := func(head, part, tail string) string {
-		return head + strings.Repeat(part, (MaxSize-len(head)-len(tail))/len(part)) + tail
+		return head + strings.Repeat(part, (hostileSize-len(head)-len(tail))/len(part)) + tail
 	}
 	numbered := func(head, format, tail string, n int) string {
 		var b strings.Builder
 		b.WriteString(head)
-		for i := range n {
+		for i := range n / (MaxSize / hostileSize) {
 			fmt.Fprintf(&b, format, i)
 		}
 		return b.String() + tail
@@ -304,11 +304,16 @@ func hostile() map[string]string {
 	backwards := func(head, tail string, n int) string {
 		var b strings.Builder
 		b.WriteString(head)
-		for i := range n {
+		for i := range n / (MaxSize / hostileSize) {
 			fmt.Fprintf(&b, "7:%07di0e", n-i)
 		}
 		return b.String() + tail
 	}
+	long := func(head, part, tail string) string { // one string of as many parts as there is room for
+		n := (hostileSize - len(head) - len(tail) - 10) / len(part)
+		return fmt.Sprintf("%s%d:%s%s", head, n*len(part), strings.Repeat(part, n), tail)
+	}
+	hash := strings.Repeat("\xff", 32)
 	deep := strings.Repeat("d1:a", showNesting-2)
 	v1 := "6:lengthi5e4:name1:f12:piece lengthi32768e6:pieces20:aaaaaaaaaaaaaaaaaaaa"
 	return map[string]string{
@@ -321,9 +326,9 @@ func hostile() map[string]string {
 		"bytes":                 fill("d4:infod1:al", "1:\x00", "e"+v1+"ee"),
 		"escapes":               fill("d4:infod1:al", "2:\"\n", "e"+v1+"ee"),
 		"huge integer":          fill("d4:infod6:lengthi", "1", "eee"),
-		"huge name":             fill(fmt.Sprintf("d4:infod4:name%d:", MaxSize-40), "\x01", "ee"),
-		"huge text":             fill(fmt.Sprintf("d7:comment%d:", MaxSize-40-len(v1)), "é", "")[:MaxSize-24-len(v1)] + "4:infod" + v1 + "ee",
-		"huge key":              fill(fmt.Sprintf("d4:infod%d:", MaxSize-40), "k", "i1eee"),
+		"huge name":             long("d4:infod4:name", "\x01", "ee"),
+		"huge text":             long("d7:comment", "é", "4:infod"+v1+"ee"),
+		"huge key":              long("d4:infod", "k", "i1eee"),
 		"huge claim":            "d4:infod6:pieces999999999999:ee",
 		"files":                 fill("d4:infod5:filesl", "d6:lengthi1e4:pathl1:aee", "e4:name1:d12:piece lengthi32768eee"),
 		"files without end":     fill("d4:infod5:filesl", "d6:lengthi1e4:pathl1:aee", ""),
@@ -333,8 +338,8 @@ func hostile() map[string]string {
 		"deep tree":             "d4:infod9:file treed" + strings.Repeat("1:ad", 50) + numbered("", "7:%07dd0:d6:lengthi1eee", "", 500_000) + strings.Repeat("e", 53),
 		"layers":                numbered("d4:infod12:piece lengthi16384ee12:piece layersd", "32:%032d32:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "ee", 220_000),
 		"layers of huge pieces": numbered("d4:infod12:meta versioni2e12:piece lengthi67108864ee12:piece layersd", "32:%032d32:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "ee", 220_000),
-		"a layer":               fill("d4:infod12:meta versioni2e12:piece lengthi16384ee12:piece layersd32:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa16776960:", "\xff", ""),
-		"pieces":                fill("d4:infod6:pieces16777180:", "\xff", "")[:MaxSize-10] + "ee",
+		"a layer":               long("d4:infod12:meta versioni2e12:piece lengthi16384ee12:piece layersd32:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", hash, "ee"),
+		"pieces":                long("d4:infod6:pieces", "\xff", "ee"),
 		"URLs":                  fill("d4:infod"+v1+"e8:url-listl", "20:http://m.example/abc", "ee"),
 		"long URLs":             fill("d4:infod"+v1+"e8:url-listl", "2000:http://m.example/"+strings.Repeat("%2f~", 495)+"abc", "ee"),
 		"tiers":                 fill("d13:announce-listl", "l1:ae", "e4:infod"+v1+"ee"),
@@ -381,12 +386,13 @@ func TestHostileInputCostsLittle(t *testing.T) {
 
 func TestHostileJSONCostsLittle(t *testing.T) {
 	fill := func(head, part, tail string) string {
-		return head + strings.Repeat(part, (MaxSize-len(head)-len(tail))/len(part)) + tail
+		return head + strings.Repeat(part, (hostileSize-len(head)-len(tail))/len(part)) + tail
 	}
 	var keys strings.Builder
-	for i := range 1_300_000 {
-		fmt.Fprintf(&keys, `"%07d":0,`, 1_300_000-i)
+	for i := range hostileSize / 13 {
+		fmt.Fprintf(&keys, `"%07d":0,`, 9_000_000-i)
 	}
+	backwards := func(n int) string { return keys.String()[:min(n*len(`"0000000":0,`), keys.Len())] }
 	for name, text := range map[string]string{
 		"arrays":              fill("", "[", ""),
 		"empty arrays":        fill("[", "[],", "[]]"),
@@ -400,9 +406,9 @@ func TestHostileJSONCostsLittle(t *testing.T) {
 		"white space":         fill("", " ", "1"),
 		"objects":             fill("[", `{"b":0,"a":1},`, "0]"),
 		"same keys":           fill("{", `"a":0,`, `"a":0}`),
-		"keys backwards":      "{" + keys.String() + `"":0}`,
-		"keys half backwards": "{" + keys.String()[:(maxOddKeys-10)*len(`"0000000":0,`)] + `"":0}`,
-		"keys, deep":          strings.Repeat(`{"b":0,"a":`, showNesting-1) + "{" + keys.String()[:100_000*len(`"0000000":0,`)] + `"":0}` + strings.Repeat("}", showNesting-1),
+		"keys backwards":      "{" + backwards(hostileSize) + `"":0}`,
+		"keys half backwards": "{" + backwards(maxOddKeys-10) + `"":0}`,
+		"keys, deep":          strings.Repeat(`{"b":0,"a":`, showNesting-1) + "{" + backwards(100_000) + `"":0}` + strings.Repeat("}", showNesting-1),
 	} {
 		if len(text) > MaxSize {
 			t.Fatalf("%s: %d bytes", name, len(text))

@@ -274,3 +274,13 @@ func waitForText(t *testing.T, term *terminal, text string) {
 	}
 	t.Fatalf("no bar: %q", term.seen.String())
 }
+
+func TestBencodeSendsNoBytesToTheTerminal(t *testing.T) {
+	term := openTerminal(t, 80)
+	cmd := program(t, "torrent-xfer", "bencode", "--reverse")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(`"hex:1b5b324a"`), term.slave, term.slave
+	err := cmd.Run()
+	if text := term.text(); cmd.ProcessState.ExitCode() != exitUsage || strings.Contains(text, "\x1b") || !strings.Contains(text, "file or a pipe") {
+		t.Errorf("%v: %q", err, text)
+	}
+}
