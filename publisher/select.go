@@ -15,8 +15,10 @@ var (
 	// never are names whose content changes, what only belongs to another file, and what we write.
 	never = regexp.MustCompile(`(?i)^(.*\.(sig|asc|gpg|sign|minisig|torrent|meta4|metalink|zsync|part|tmp|lck|old|` +
 		`md5|sha1|sha256|sha512|b2)|.*\.(db|files|links)(\.tar(\.[a-z0-9]+)?)?(\.old)?|(md5|sha1|sha256|sha512|b2)sums?(\.txt)?|` +
-		`InRelease|Release|repomd\.xml|(Packages|Sources|Index|Contents|Translation|Components|Commands|icons|dep11)([-.].*)?|` +
-		`APKINDEX.*|.*-(repodata|primary|filelists|other|updateinfo|comps|modules|prestodelta)([-.].*)?\.(xml|sqlite|yaml)(\.[a-z0-9]+)?)$`)
+		`InRelease|Release|repomd\.xml|APKINDEX.*|.*-(repodata|primary|filelists|other|updateinfo|comps|modules|prestodelta)([-.].*)?\.(xml|sqlite|yaml)(\.[a-z0-9]+)?)$`)
+	// indexes are that too, unless they are packages: icons-in-terminal-1-1-any.pkg.tar.zst, index-tool_1.0_amd64.deb.
+	indexes  = regexp.MustCompile(`(?i)^(Packages|Sources|Index|Contents|Translation|Components|Commands|icons|dep11)([-.].*)?$`)
+	packages = regexp.MustCompile(`(?i)\.(pkg\.tar\.[a-z0-9]+|u?deb|ddeb|d?rpm|apk|ipk|opk|xbps|eopkg)$`)
 )
 
 // choice decides by name and size.
@@ -51,7 +53,7 @@ func (c choice) excludes(file string) bool { return matches(c.exclude, file) }
 // takes reports whether the file of this path below DIR is to be published, by its name.
 func (c choice) takes(file string) bool {
 	name := path.Base(file)
-	if hidden(name) || never.MatchString(name) || c.excludes(file) {
+	if hidden(name) || never.MatchString(name) || indexes.MatchString(name) && !packages.MatchString(name) || c.excludes(file) {
 		return false
 	}
 	if c.include != nil {

@@ -474,8 +474,9 @@ func TestPublishedLayouts(t *testing.T) {
 			name: "Debian",
 			files: []string{"pool/main/a/apt/apt_2.6.1+b~1_amd64.deb", "pool/main/a/apt/apt_2.6.1.tar.xz", "pool/main/a/apt/apt_2.6.1.dsc",
 				"dists/bookworm/InRelease", "dists/bookworm/main/binary-amd64/Packages.xz", "dists/bookworm/Contents-amd64.gz",
-				"project/trace/mirror.example.org"},
-			torrents: []string{"pool/main/a/apt/apt_2.6.1+b~1_amd64.deb", "pool/main/a/apt/apt_2.6.1.tar.xz"},
+				"dists/bookworm/main/dep11/icons-64x64.tar.gz", "pool/main/i/index-tool_1.0_amd64.deb", "project/trace/mirror.example.org"},
+			torrents: []string{"pool/main/a/apt/apt_2.6.1+b~1_amd64.deb", "pool/main/a/apt/apt_2.6.1.tar.xz",
+				"pool/main/i/index-tool_1.0_amd64.deb"},
 		},
 		{
 			name: "flat, while rsync is at work",
