@@ -541,3 +541,32 @@ func TestPublishedLayouts(t *testing.T) {
 		})
 	}
 }
+
+// The README's three commands for mirror admins do what it says, the first of which builds the program.
+func TestReadmeForMirrorAdmins(t *testing.T) {
+	const file = "core/os/x86_64/foo-1.0-1-x86_64.pkg.tar.zst"
+	_, section, _ := strings.Cut(string(read(t, filepath.Join("..", "..", "README.md"))), "\n## For mirror admins\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var commands []string
+	for line := range strings.Lines(section) {
+		if line, ok := strings.CutPrefix(line, "    "); ok {
+			commands = append(commands, strings.TrimSpace(line))
+		}
+	}
+	if len(commands) != 3 || commands[0] != "CGO_ENABLED=0 go build -o /usr/bin/torrent-xfer ./cmd/torrent-xfer" {
+		t.Fatalf("the commands are %q", commands)
+	}
+	tree := openDir(t)
+	if err := os.MkdirAll(filepath.Join(tree, filepath.Dir(file)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(tree, file), noise(90, 700_000))
+	servers, _ := startNginx(t, tree, site{})
+	script := strings.NewReplacer("\ntorrent-xfer ", "\n$BIN ", "/srv/mirror", tree, "https://mirror1.example.org", servers[0], "https://mirror2.example.org", servers[1]).
+		Replace("\n" + strings.Join(commands[1:], "\n"))
+	cmd := command(t, tree, "sh", "-ec", script)
+	cmd.Env = append(cmd.Env, "BIN="+binary)
+	if out := must(t, cmd); !strings.Contains(out, servers[1]+"/"+file) {
+		t.Errorf("the torrent that is served does not tell of the second mirror:\n%s", out)
+	}
+}
