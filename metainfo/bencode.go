@@ -236,15 +236,14 @@ func (s *scanner) text(levels int) ([]byte, error) {
 
 // rest looks at what follows the outermost value.
 func (s *scanner) rest() error {
-	n := len(s.data) - s.pos
-	what := fmt.Sprintf("%d bytes follow the end", n)
-	switch {
-	case n == 0:
+	switch rest := s.data[s.pos:]; {
+	case len(rest) == 0:
 		return nil
-	case n == 1 && s.data[s.pos] == '\n':
-		what = "a newline follows the end"
+	case string(rest) == "\n":
+		return s.strange(0, s.pos, "a newline follows the end")
+	default:
+		return s.strange(0, s.pos, fmt.Sprintf("%d bytes follow the end", len(rest)))
 	}
-	return s.strange(0, s.pos, what)
 }
 
 // fail makes an error of the value whose path has so many levels.

@@ -19,7 +19,7 @@ const MaxSize = 16 << 20
 // is a multiple of it.
 const BlockSize = 16 << 10
 
-// ErrUnusable is wrapped by every error of Parse.
+// ErrUnusable is wrapped by every error of Parse and Describe.
 var ErrUnusable = errors.New("not a usable torrent")
 
 const (

@@ -88,8 +88,9 @@ func checkBencode(data []byte, want map[string]*[]byte) error {
 	for {
 		at := inRoot
 		if s.depth > 0 {
-			top := &s.stack[s.depth-1]
-			at = places[s.depth].below(top.last)
+			if top := &s.stack[s.depth-1]; !top.dict || top.value {
+				at = places[s.depth].below(top.last)
+			}
 		}
 		t, err := s.next()
 		if err != nil {

@@ -56,7 +56,7 @@ func bencodeCommand(env Env, c *cli.Context) error {
 		return fmt.Errorf("%w: standard output: %w", fetcher.ErrWrite, err)
 	}
 	if err != nil {
-		return &failure{status: exitFailed, file: name, err: err, next: "what stands before that place was printed"}
+		return &failure{status: exitFailed, file: inputLabel(name), err: err, next: "what stands before that place was printed"}
 	}
 	for _, w := range metainfo.NonCanonical(data) {
 		warn(env.Stderr, "%s", w)
@@ -75,7 +75,7 @@ func bencodeFromJSON(env Env, name string) error {
 	defer in.Close()
 	data, err := metainfo.ReadJSON(in)
 	if err != nil {
-		return &failure{status: exitFailed, file: name, err: err, next: "nothing was printed"}
+		return &failure{status: exitFailed, file: inputLabel(name), err: err, next: "nothing was printed"}
 	}
 	if _, err := env.Stdout.Write(data); err != nil {
 		return fmt.Errorf("%w: standard output: %w", fetcher.ErrWrite, err)

@@ -84,7 +84,7 @@ func readInput(env Env, s settings, name string, limit int64) ([]byte, error) {
 	defer in.Close()
 	data, err := readAll(in, limit)
 	if err != nil {
-		return nil, &failure{status: exitFailed, file: name, err: err, next: "check whether it can be read"}
+		return nil, &failure{status: exitFailed, file: inputLabel(name), err: err, next: "check whether it can be read"}
 	}
 	return data, nil
 }

@@ -59,7 +59,7 @@ func metainfoCommand(env Env, c *cli.Context) error {
 	}
 	d, err := metainfo.Describe(data)
 	if err != nil {
-		return &failure{status: exitFailed, file: withoutLogin(name), err: err, next: "torrent-xfer bencode shows what is in it, if anything"}
+		return &failure{status: exitFailed, file: inputLabel(name), err: err, next: "torrent-xfer bencode shows what is in it, if anything"}
 	}
 	if s.json {
 		err = d.WriteJSON(env.Stdout)
@@ -77,8 +77,11 @@ func metainfoCommand(env Env, c *cli.Context) error {
 	return nil
 }
 
-// withoutLogin is a file's name, or a URL without its user and password.
-func withoutLogin(name string) string {
+// inputLabel is what a message calls an input: a URL has no user and password in it.
+func inputLabel(name string) string {
+	if name == "-" {
+		return "standard input"
+	}
 	if u, err := parseURL(name); err == nil {
 		return bare(u)
 	}
