@@ -47,8 +47,9 @@ func newApp(env Env) *cli.App {
 	about := "Settings may also stand in the environment, as " + envPrefix + "LIMIT_RATE for --limit-rate, and in\n" +
 		"/etc/torrent-xfer.toml or $XDG_CONFIG_HOME/torrent-xfer.toml, as limit-rate = \"2M\".\n\n"
 	onUsage := func(_ *cli.Context, err error, _ bool) error { return usageError("%w", err) }
-	command := func(name, args, usage, about string, action func(Env, *cli.Context) error) *cli.Command {
-		return &cli.Command{Name: name, ArgsUsage: args, Usage: usage, Description: about + exitTable(), Flags: flagsOf(name),
+	command := func(name, args, usage, about string, action func(Env, *cli.Context) error, statuses ...int) *cli.Command {
+		statuses = append(statuses, exitDone, exitFailed, exitUsage)
+		return &cli.Command{Name: name, ArgsUsage: args, Usage: usage, Description: about + exitTable(statuses...), Flags: flagsOf(name),
 			OnUsageError: onUsage, HideHelpCommand: true,
 			Action: func(c *cli.Context) error { return action(env, c) }}
 	}
@@ -59,7 +60,8 @@ func newApp(env Env) *cli.App {
 		Description: "DEST is where the file goes; without it the URL's last part names a file in this directory,\n" +
 			"\"-\" is standard output. Flags may follow the arguments.\n\n" +
 			"A metalink of this machine in the place of URL stands for the file that it describes, and so does a lone URL that\n" +
-			"ends in .meta4 or .metalink; with DEST such a URL is fetched as it is. Of several files DEST names one.\n\n" + about + exitTable(),
+			"ends in .meta4 or .metalink; with DEST such a URL is fetched as it is. Of several files DEST names one.\n\n" + about +
+			exitTable(exitDone, exitFailed, exitUsage, exitNotFound, exitWrong, exitWrite, exitTimeout, exitInterrupted),
 		Version:                   version,
 		Flags:                     flagsOf(cmdFetch),
 		Writer:                    env.Stdout,
@@ -70,11 +72,14 @@ func newApp(env Env) *cli.App {
 		OnUsageError:              onUsage,
 		Action:                    func(c *cli.Context) error { return fetchCommand(env, c) },
 		Commands: []*cli.Command{
-			command("mirrors", "URL", "print the URLs of the same file, best first", "", mirrorsCommand),
-			command("publish", "DIR", "write the torrents of a package repository, as static files", aboutPublish, publishCommand),
+			command("mirrors", "URL", "print the URLs of the same file, best first", "", mirrorsCommand, exitNotFound, exitTimeout, exitInterrupted),
+			command("publish", "DIR", "write the torrents of a package repository, as static files", aboutPublish, publishCommand,
+				exitWrite, exitInterrupted),
 			command("create", "FILE...", "write a torrent beside each file, for its download from mirrors and peers",
-				"The same file and flags make the same torrent, byte for byte.\n\n", createCommand),
-			command("metainfo", "TORRENT", "print all that a torrent says, its magnet link, and what is wrong with it", metainfoAbout, metainfoCommand),
+				"The same file and flags make the same torrent, byte for byte.\n\n", createCommand,
+				exitWrite, exitInterrupted),
+			command("metainfo", "TORRENT", "print all that a torrent says, its magnet link, and what is wrong with it", metainfoAbout, metainfoCommand,
+				exitNotFound, exitTimeout, exitInterrupted),
 			command("bencode", "FILE", "print bencode as JSON, or the reverse", bencodeAbout, bencodeCommand),
 			command("doctor", "[PACMAN.CONF]", "check the configuration and print the lines that others need", "", doctorCommand),
 		},
@@ -82,8 +87,8 @@ func newApp(env Env) *cli.App {
 }
 
 // arrange puts the flags before the other arguments, as package cli wants them; nothing after "--" is a flag. Flags
-// before a verb become the verb's own (they have to be flags of a download too), and short names become long ones. A flag that lacks its value is an error: it must
-// not take the "--" for one. Who asks for help asks for nothing else.
+// before a verb become the verb's own (they have to be flags of a download too), and short names become long ones. A flag
+// that lacks its value is an error: it must not take the "--" for one. Who asks for help asks for nothing else.
 func arrange(args []string) ([]string, error) {
 	known := namesOf(cmdFetch)
 	var verb, flags, rest []string

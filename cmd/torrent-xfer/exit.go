@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"torrent-xfer/fetcher"
@@ -36,12 +37,14 @@ var exits = []struct {
 	{exitInterrupted, "interrupted", "run it again: what was verified is kept"},
 }
 
-// exitTable is for the help of every command.
-func exitTable() string {
+// exitTable is for the help of a command that ends with these statuses.
+func exitTable(statuses ...int) string {
 	var b strings.Builder
 	b.WriteString("Exit status:\n")
 	for _, e := range exits {
-		fmt.Fprintf(&b, "  %3d  %s; %s\n", e.status, e.meaning, e.next)
+		if slices.Contains(statuses, e.status) {
+			fmt.Fprintf(&b, "  %3d  %s\n", e.status, e.meaning)
+		}
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
