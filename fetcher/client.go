@@ -27,8 +27,8 @@ var (
 	errScheme   = errors.New("redirects to something that is neither http nor https")
 )
 
-// client asks the user's own mirrors freely, and hosts that a torrent, metalink, header or redirect named only under the reach rules:
-// if the file's URL is on a public host they may not be at a private address. That is checked on the address dialled.
+// client asks the user's own mirrors freely, and hosts that a torrent, metalink, header or redirect named only under the
+// reach rules: if the file's URL is on a public host they may not be at a private address. That is checked on the address dialled.
 type client struct {
 	http   *http.Client
 	free   *http.Transport
@@ -55,7 +55,9 @@ func newClient(f *Fetcher, req Request) *client {
 		c.trusted[hostKey(u)] = true
 	}
 	for _, u := range req.Torrent.URLs {
-		c.trusted[hostKey(u)] = true
+		if req.Referrer == nil { // else they were made of a URL that the user has not named
+			c.trusted[hostKey(u)] = true
+		}
 	}
 	if u := req.Torrent.MetainfoURL; u != nil {
 		c.trusted[hostKey(u)] = true
@@ -150,8 +152,12 @@ func (c *client) originIsPublic() bool {
 // allows reports whether u may be asked because a torrent, a metalink or a header named it, as far as its text tells. The
 // address is checked once more when it is dialled.
 func (c *client) allows(u *url.URL) bool {
-	return (u.Scheme == "https" || c.origin.Scheme != "https") &&
-		(c.trusted[hostKey(u)] || publicHost(u.Hostname()) || !publicHost(c.origin.Hostname()))
+	return (u.Scheme == "https" || c.origin.Scheme != "https") && c.reaches(u)
+}
+
+// reaches is the part of that which is about addresses.
+func (c *client) reaches(u *url.URL) bool {
+	return c.trusted[hostKey(u)] || publicHost(u.Hostname()) || !publicHost(c.origin.Hostname())
 }
 
 func (c *client) checkRedirect(r *http.Request, via []*http.Request) error {

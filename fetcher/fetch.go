@@ -186,7 +186,7 @@ func (j *job) fetchRemote(ctx context.Context, result *Result) error {
 	defer j.client.close()
 	j.muster()
 	if f := j.req.Torrent.Metalink; f != nil {
-		j.addNamed(urlsOf(f.URLs))
+		j.addNamed(urlsOf(f.URLs), j.req.Referrer == nil && (j.expect.digest() || j.torrent.sworn != nil))
 	}
 
 	err = j.run(ctx)

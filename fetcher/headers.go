@@ -149,7 +149,7 @@ func (j *job) heed(ctx context.Context, h *hearing) error {
 	}
 	if len(h.mirrors) > 0 {
 		j.log.Info("the server names mirrors", "number", len(h.mirrors))
-		j.addNamed(h.mirrors)
+		j.addNamed(h.mirrors, false)
 	}
 	j.heedDescriptions(ctx, h.torrent, h.metalink)
 	if again {
@@ -193,10 +193,11 @@ func namable(u *url.URL) bool {
 	return (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil && u.Opaque == ""
 }
 
-// addNamed adds mirrors that somebody else than the user named, under the rules of reach.
-func (j *job) addNamed(list []*url.URL) {
+// addNamed adds mirrors that somebody else than the user named, under the rules of reach. sworn: a file of the user's names
+// them, with what verifies them, so http is as good as https.
+func (j *job) addNamed(list []*url.URL, sworn bool) {
 	for _, u := range list {
-		if !j.req.Only && namable(u) && j.client.allows(u) {
+		if !j.req.Only && namable(u) && (j.client.allows(u) || sworn && j.client.reaches(u)) {
 			j.addMirror(&urlRank{url: u, stat: j.Hosts.get(hostKey(u))})
 		}
 	}

@@ -210,6 +210,24 @@ func TestWrongDigestHeaderGivesWay(t *testing.T) {
 	}
 }
 
+// Nor does it wait for mirrors that do not answer.
+func TestWrongDigestHeaderBesideADeadMirror(t *testing.T) {
+	for _, size := range []int{20_000, 3 << 20} {
+		w := newWorld(t, size)
+		w.fetcher.StallTimeout = time.Minute
+		w.mirror(saying(mirrortest.Config{Rate: 8 << 20}, "Digest: SHA-256="+sum256([]byte("stale"))))
+		w.mirror(mirrortest.Config{Faults: []mirrortest.Fault{{Kind: mirrortest.Blackhole}}})
+		res, err := w.within(40*time.Second, w.prepare())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.checkRight(res)
+		if res.Verified != "" {
+			t.Error(w.describe(res))
+		}
+	}
+}
+
 // Mirrors that disagree are told apart by a digest of the URL's own host, whoever of them lies.
 func TestDigestHeaderFindsTheLiar(t *testing.T) {
 	lies := map[string]mirrortest.Fault{
@@ -349,6 +367,7 @@ func TestReachOfHeaders(t *testing.T) {
 		// What a metalink from that host names is bound to it.
 		ctx := t.Context()
 		req := Request{URL: mustURL(inside.URL(testPath)), Referrer: mustURL("http://" + origin + "/a.meta4"), Dest: filepath.Join(t.TempDir(), "x")}
+		req.Torrent.URLs = []*url.URL{mustURL(inside.URL(testPath + ".torrent"))}
 		before := inside.Stats().Connections
 		if _, err := new(Fetcher).Fetch(ctx, req); (err == nil) != (origin == "127.0.0.1") || (err == nil) != (inside.Stats().Connections > before) {
 			t.Errorf("named by %s: %v", origin, err)

@@ -111,7 +111,7 @@ func (j *job) swearLate(ctx context.Context, f *metalink.File) error {
 	}
 	j.expect = j.expect.merge(j.req.Expect)
 	j.noteExpect()
-	j.addNamed(urlsOf(f.URLs))
+	j.addNamed(urlsOf(f.URLs), false)
 	size := j.knownSize()
 	switch {
 	case j.torrent.sworn != nil:
@@ -149,7 +149,7 @@ func (j *job) believe(ctx context.Context, f *metalink.File) {
 	}
 	j.log.Info("metalink found", "mirrors", len(f.URLs), "pieces", f.Pieces.Kind)
 	j.metalink = true
-	j.addNamed(urlsOf(f.URLs))
+	j.addNamed(urlsOf(f.URLs), false)
 	if e.digest() && !j.expect.digest() && !j.told.digest() {
 		j.tell(Expect{SHA256: e.SHA256, SHA512: e.SHA512})
 	}

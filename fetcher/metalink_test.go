@@ -92,6 +92,24 @@ func TestNamedMetalink(t *testing.T) {
 	}
 }
 
+// A metalink of the user's own may name http beside https if it says how to verify what comes.
+func TestNamedMetalinkOfBothSchemes(t *testing.T) {
+	for _, verifiable := range []bool{true, false} {
+		w := newWorld(t, 4<<20)
+		plain := w.elsewhere(mirrortest.Config{Rate: 4 << 20})
+		f := naming(w.described(0, ""), plain)
+		if !verifiable {
+			f.SHA256 = nil
+		}
+		w.request.Torrent.Metalink = f
+		secure := w.mirror(mirrortest.Config{Rate: 4 << 20, TLS: true})
+		w.fetcher.Transport = trusting(secure)
+		if res := w.mustFetch(); verifiable != (plain.Stats().Connections > 0) {
+			t.Errorf("verifiable %v: %s", verifiable, w.describe(res))
+		}
+	}
+}
+
 // Pieces alone verify as well.
 func TestNamedMetalinkWithoutDigest(t *testing.T) {
 	w := newWorld(t, 4<<20)

@@ -287,7 +287,7 @@ func (j *job) addWebSeeds(m *metainfo.Manifest) {
 	for _, text := range m.WebSeeds {
 		u, err := url.Parse(text)
 		if err == nil {
-			j.addNamed([]*url.URL{u})
+			j.addNamed([]*url.URL{u}, false)
 		}
 	}
 }

@@ -14,7 +14,10 @@ import (
 	"time"
 )
 
-const compareBytes = 1 << 20
+const (
+	compareBytes = 1 << 20
+	toldTime     = time.Second // least time to compare what a digest that gives way does not fit; else as long as the download took
+)
 
 // unmask is called when everything is in place and the digest says no. It finds out who lied and gives up what that
 // mirror gave. done: the file has been put right.
@@ -164,12 +167,18 @@ func (j *job) compare(ctx context.Context) (done bool, err error) {
 	if len(j.checked) != len(s.have) {
 		j.checked = make([]bool, len(s.have))
 	}
-	d, err := j.findDisagreement(ctx)
-	if err != nil {
-		return false, err
+	limited, told := ctx, !j.expect.digest()
+	if told {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, max(toldTime, time.Since(j.begun)))
+		defer cancel()
 	}
-	if d == nil && !j.expect.digest() {
+	d, err := j.findDisagreement(limited)
+	switch {
+	case told && d == nil && (err == nil || limited.Err() != nil && ctx.Err() == nil):
 		return j.yield(ctx)
+	case err != nil:
+		return false, err
 	}
 	if d == nil { // everything was confirmed: whoever was outvoted may have been right
 		for _, m := range j.suspects() {

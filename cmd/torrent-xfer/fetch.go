@@ -301,6 +301,12 @@ func (d *download) confine(req fetcher.Request, streamed bool, log *slog.Logger)
 	if req.Cached != "" {
 		to.read = append(to.read, req.Cached)
 	}
+	if d.follows { // what the settings name is read when the metalink is there
+		to.read = append(to.read, d.env.path(d.settings.torrent))
+		for _, f := range d.settings.mirrorLists {
+			to.read = append(to.read, d.env.path(f))
+		}
+	}
 	if d.url.Scheme == "file" {
 		to.read = append(to.read, d.url.Path)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"torrent-xfer/fetcher"
 	"torrent-xfer/metalink"
@@ -50,12 +52,16 @@ func (d *download) follow() error {
 	d.confine(fetcher.Request{Dest: d.env.path(fileName(d.url))}, false, slog.New(slog.DiscardHandler))
 	ctx, stop := d.lifetime()
 	defer stop()
+	began := time.Now()
 	data, err := f.Load(ctx, d.url, metalink.MaxSize)
 	if err != nil {
-		if cause := ctx.Err(); cause != nil {
+		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
 		return d.fail(err)
+	}
+	if t := &d.settings.timeout; *t > 0 {
+		*t = max(*t-time.Since(began), 1)
 	}
 	from := d.url
 	if err := d.describe(data, fileName(from), from); err != nil {
