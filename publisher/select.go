@@ -15,9 +15,9 @@ var (
 	// never are names whose content changes, what only belongs to another file, and what we write.
 	never = regexp.MustCompile(`(?i)^(.*\.(sig|asc|gpg|sign|minisig|torrent|meta4|metalink|zsync|part|tmp|lck|old|` +
 		`md5|sha1|sha256|sha512|b2)|.*\.(db|files|links)(\.tar(\.[a-z0-9]+)?)?(\.old)?|(md5|sha1|sha256|sha512|b2)sums?(\.txt)?|` +
-		`InRelease|Release|repomd\.xml|APKINDEX.*|.*-(repodata|primary|filelists|other|updateinfo|comps|modules|prestodelta)([-.].*)?\.(xml|sqlite|yaml)(\.[a-z0-9]+)?)$`)
+		`InRelease|Release|repomd\.xml|(packagesite|filesite|data|meta|digests)\.(pkg|t[a-z]+)|.*-(repodata|primary|filelists|other|updateinfo|comps|modules|prestodelta)([-.].*)?\.(xml|sqlite|yaml)(\.[a-z0-9]+)?)$`)
 	// indexes are that too, unless they are packages: icons-in-terminal-1-1-any.pkg.tar.zst, index-tool_1.0_amd64.deb.
-	indexes  = regexp.MustCompile(`(?i)^(Packages|Sources|Index|Contents|Translation|Components|Commands|icons|dep11)([-.].*)?$`)
+	indexes  = regexp.MustCompile(`(?i)^(Packages|Sources|Index|APKINDEX|Contents|Translation|Components|Commands|icons|dep11)([-.].*)?$`)
 	packages = regexp.MustCompile(`(?i)\.(pkg\.tar\.[a-z0-9]+|u?deb|ddeb|d?rpm|apk|ipk|opk|xbps|eopkg)$`)
 )
 

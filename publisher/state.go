@@ -93,7 +93,10 @@ func openState(root *os.Root, name, layout string, write bool) (*state, error) {
 		flags = os.O_RDWR | os.O_CREATE
 	}
 	for {
-		f, err := root.OpenFile(name, flags|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0o666)
+		if there, err := root.Lstat(name); err == nil && !there.Mode().IsRegular() {
+			return nil, fmt.Errorf("%s is not a regular file", name) // Root would follow a link
+		}
+		f, err := root.OpenFile(name, flags|unix.O_NONBLOCK, 0o666)
 		if !write && errors.Is(err, fs.ErrNotExist) {
 			return s, nil
 		}
@@ -101,9 +104,6 @@ func openState(root *os.Root, name, layout string, write bool) (*state, error) {
 			return nil, err
 		}
 		info, err := f.Stat()
-		if err == nil && !info.Mode().IsRegular() {
-			err = fmt.Errorf("%s is not a regular file", name)
-		}
 		if err == nil {
 			err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 			if errors.Is(err, unix.EWOULDBLOCK) {
@@ -148,7 +148,7 @@ func (s *state) read(r io.Reader) (same bool, err error) {
 			for errors.Is(err, bufio.ErrBufferFull) {
 				_, err = lines.ReadSlice('\n')
 			}
-			line = nil
+			line = []byte("?") // longer than any of ours
 		}
 		if err != nil && err != io.EOF {
 			return false, err
@@ -183,7 +183,7 @@ func (s *state) take(line string) bool {
 		return false
 	}
 	path, e, ok := parseEntry(rest)
-	if !ok || path == "" || !fs.ValidPath(path) {
+	if !ok || path == "." || strings.ContainsRune(path, 0) || !fs.ValidPath(strings.ToValidUTF8(path, "_")) {
 		return false
 	}
 	if e == nil {
