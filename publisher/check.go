@@ -7,12 +7,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
-	"sync"
 
 	"torrent-xfer/metainfo"
 	"torrent-xfer/metalink"
@@ -24,36 +22,68 @@ func (p *publication) check(ctx context.Context) error {
 		return err
 	}
 	p.report.Files = len(t.files)
+	of := map[identity]*content{}
+	var big, small []*content
 	var total int64
 	for _, f := range t.files {
-		total += f.size
+		c := of[f.id()]
+		if c == nil {
+			c = &content{stamp: f.stamp, device: f.device}
+			of[f.id()] = c
+			total += f.size
+			if f.size < large {
+				small = append(small, c)
+			} else {
+				big = append(big, c)
+			}
+		}
+		c.names = append(c.names, f.path)
 	}
 	p.event(Event{Kind: Planned, Bytes: total})
-	queue := make(chan found)
-	var workers sync.WaitGroup
-	for range p.o.Jobs {
-		workers.Go(func() {
-			for f := range queue {
-				if ctx.Err() != nil {
-					continue
-				}
-				if err := p.checkFile(ctx, f); err != nil && ctx.Err() == nil {
-					p.problem(f.path, err)
-				}
-			}
-		})
+	for _, c := range big {
+		if ctx.Err() == nil {
+			p.checkContent(ctx, c, p.o.Jobs)
+		}
 	}
-	for _, f := range t.files {
-		queue <- f
-	}
-	close(queue)
-	workers.Wait()
+	p.each(ctx, len(small), func(i int) { p.checkContent(ctx, small[i], 1) })
 	return context.Cause(ctx)
 }
 
-// checkFile compares one name with its torrent, and with its metalink if there is one.
-func (p *publication) checkFile(ctx context.Context, f found) error {
-	output := p.o.output(f.path)
+// checkContent compares c with the torrents and metalinks of all its names. It is read once if they are alike.
+func (p *publication) checkContent(ctx context.Context, c *content, workers int) {
+	type kind struct {
+		version     metainfo.Version
+		pieceLength int64
+		whole       bool
+	}
+	known := map[kind]*metainfo.Hashes{}
+	hash := func(of *metainfo.Hashes, whole bool) (*metainfo.Hashes, error) {
+		k := kind{of.Version, of.PieceLength, whole}
+		if known[k] != nil {
+			return known[k], nil
+		}
+		f, now, err := p.openContent(c.names[0])
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		if now.size != of.Size {
+			return nil, fmt.Errorf("it has %d bytes, its torrent says %d", now.size, of.Size)
+		}
+		known[k], err = p.hashOpen(ctx, f, now.stamp, metainfo.HashOptions{Version: k.version, PieceLength: k.pieceLength,
+			Workers: workers, WholeSHA256: whole})
+		return known[k], err
+	}
+	for _, name := range c.names {
+		if err := p.checkName(name, hash); err != nil && ctx.Err() == nil {
+			p.problem(name, err)
+		}
+	}
+}
+
+// checkName compares one name with its torrent, and with its metalink if there is one.
+func (p *publication) checkName(name string, hash func(of *metainfo.Hashes, whole bool) (*metainfo.Hashes, error)) error {
+	output := p.o.output(name)
 	data, err := p.readOutput(output + torrentSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return errors.New("it has no torrent")
@@ -65,53 +95,45 @@ func (p *publication) checkFile(ctx context.Context, f found) error {
 	if err != nil {
 		return fmt.Errorf("its torrent: %w", err)
 	}
-	if m, err := metainfo.Parse(data, ""); err != nil || m.Name != path.Base(f.path) {
+	if m, err := metainfo.Parse(data, ""); err != nil || m.Name != path.Base(name) {
 		return errors.New("its torrent is of a file of another name")
-	}
-	r, info, err := p.openContent(f.path)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	if info.Size() != want.Size {
-		return fmt.Errorf("it has %d bytes, its torrent says %d", info.Size(), want.Size)
 	}
 	meta4, err := p.readOutput(output + metalinkSuffix)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("its metalink: %w", err)
 	}
-	o := metainfo.HashOptions{Version: want.Version, PieceLength: want.PieceLength, Workers: 1, WholeSHA256: meta4 != nil,
-		OnBytes: func(n int) { p.event(Event{Kind: Progress, Bytes: int64(n)}) }}
-	now, err := metainfo.Hash(ctx, r, want.Size, o)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errChanged
-	}
+	now, err := hash(want, meta4 != nil)
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	p.report.Hashed++
-	p.mu.Unlock()
+	if now.Size != want.Size {
+		return fmt.Errorf("it has %d bytes, its torrent says %d", now.Size, want.Size)
+	}
 	if wrong := differences(want, now); len(wrong) > 0 {
 		return fmt.Errorf("it differs from its torrent: %s", strings.Join(wrong, ", "))
 	}
-	if meta4 != nil {
-		d, err := metalink.Parse(meta4)
-		if err != nil {
-			return fmt.Errorf("its metalink: %w", err)
-		}
-		if !slices.ContainsFunc(d.Files, func(m metalink.File) bool {
-			return m.Name == path.Base(f.path) && m.Size == want.Size && bytes.Equal(m.SHA256, now.SHA256)
-		}) {
-			return errors.New("its metalink is of another content")
-		}
+	if meta4 == nil {
+		return nil
+	}
+	d, err := metalink.Parse(meta4)
+	if err != nil {
+		return fmt.Errorf("its metalink: %w", err)
+	}
+	if !slices.ContainsFunc(d.Files, func(m metalink.File) bool {
+		return m.Name == path.Base(name) && m.Size == want.Size && bytes.Equal(m.SHA256, now.SHA256) && piecesFit(m.Pieces, now)
+	}) {
+		return errors.New("its metalink is of another content")
 	}
 	return nil
 }
 
+// piecesFit reports whether p says nothing else than h, as far as they can be compared.
+func piecesFit(p metalink.Pieces, h *metainfo.Hashes) bool {
+	return h.Pieces == nil || p.Kind != metalink.SHA1 || p.Length != h.PieceLength || bytes.Equal(p.Hashes, h.Pieces)
+}
+
 // differences tells, in words, which of the pieces of want are others in now. Both have one size, version and piece length.
 func differences(want, now *metainfo.Hashes) (wrong []string) {
-	const most = 5
 	add := func(kind string, a, b []byte, n int) {
 		var list []int
 		for i := 0; i+n <= min(len(a), len(b)); i += n {
@@ -119,11 +141,10 @@ func differences(want, now *metainfo.Hashes) (wrong []string) {
 				list = append(list, i/n)
 			}
 		}
-		switch {
-		case len(list) > most:
-			wrong = append(wrong, fmt.Sprintf("%s pieces %s and %d more", kind, joined(list[:most]), len(list)-most))
-		case len(list) > 0:
-			wrong = append(wrong, fmt.Sprintf("%s piece %s", kind, joined(list)))
+		if len(list) == 1 {
+			wrong = append(wrong, fmt.Sprintf("%s piece %d", kind, list[0]))
+		} else if len(list) > 1 {
+			wrong = append(wrong, fmt.Sprintf("%s pieces %s", kind, ranges(list)))
 		}
 	}
 	add("v1", want.Pieces, now.Pieces, sha1.Size)
@@ -134,6 +155,24 @@ func differences(want, now *metainfo.Hashes) (wrong []string) {
 	return wrong
 }
 
-func joined(list []int) string {
-	return strings.ReplaceAll(strings.Trim(fmt.Sprint(list), "[]"), " ", ", ")
+// ranges writes an ascending list, the first of it at least: 1, 4-7 and 12 more.
+func ranges(list []int) string {
+	const most = 5
+	var parts []string
+	for i := 0; i < len(list); {
+		n := 1
+		for i+n < len(list) && list[i+n] == list[i]+n {
+			n++
+		}
+		switch {
+		case len(parts) == most:
+			return fmt.Sprintf("%s and %d more", strings.Join(parts, ", "), len(list)-i)
+		case n == 1:
+			parts = append(parts, fmt.Sprint(list[i]))
+		default:
+			parts = append(parts, fmt.Sprintf("%d-%d", list[i], list[i]+n-1))
+		}
+		i += n
+	}
+	return strings.Join(parts, ", ")
 }

@@ -4,77 +4,75 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"io/fs"
-	"os"
 	"path"
-
-	"golang.org/x/sys/unix"
+	"reflect"
 
 	"torrent-xfer/metainfo"
 	"torrent-xfer/metalink"
 )
 
-// verdict is what is thought of something that bears the name of an output and differs from what would be written.
+// verdict is what is thought of something that bears the name of an output.
 type verdict int
 
 const (
-	ours    verdict = iota // to be replaced
+	ours    verdict = iota // or of no use: to be replaced
+	same                   // what would be written
 	foreign                // somebody else's, and right
 	unknown                // neither a torrent nor a metalink, or not of this file
 )
 
-// put writes data unless it is there. What others made stays, with a note, unless Force is set.
-func (p *publication) put(name string, data []byte, left product, judge func([]byte) verdict) (product, bool, error) {
-	there, err := p.readOutput(name)
+// put writes data in dir, which is that of the output name, unless it is there. What others made stays, with a note, unless
+// Force is set.
+func (p *publication) put(dir folder, name string, data []byte, left product, judge func([]byte) verdict) (product, error) {
+	base := path.Base(name)
+	f, _, _ := dir.look(base) // first: if it changes now, the next run sees it
+	there, err := dir.read(base, metainfo.MaxSize)
+	now := product{stamp: f.stamp, digest: digestOf(there)}
+	known := left.digest != [16]byte{} && !left.foreign
+	what := ours
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return product{}, false, err
+		return product{}, fmt.Errorf("%s: %w", base, err)
 	case bytes.Equal(there, data):
-		info, err := p.out.Lstat(name)
-		if err != nil {
-			return product{}, false, err
-		}
-		return product{stampOf(info), digestOf(data)}, false, nil
-	case p.o.Force || digestOf(there) == left.digest:
+		what = same
+	case p.o.Force, len(there) == 0, known && now.digest == left.digest:
 	default:
-		what := judge(there)
-		if what == ours {
-			break
+		if what = judge(there); what == unknown && known {
+			what = ours // it was damaged
 		}
-		if what == unknown {
-			return product{}, false, errors.New("there is something else of that name; --force replaces it")
-		}
-		info, err := p.out.Lstat(name)
-		if err != nil {
-			return product{}, false, err
-		}
+	}
+	switch what {
+	case same:
+		return now, nil
+	case foreign:
 		p.note(name, "others made it, and it is right, so it stays; --force replaces it")
-		return product{stampOf(info), digestOf(there)}, true, nil
+		now.foreign = true
+		return now, nil
+	case unknown:
+		return product{}, fmt.Errorf("there is something else called %s; --force replaces it", base)
 	}
-	made, err := p.replace(name, data)
-	if err == nil {
-		p.event(Event{Kind: Wrote, Path: name})
+	now = product{digest: digestOf(data)}
+	if p.write {
+		if now.stamp, err = dir.replace(base, data); err != nil {
+			return product{}, fmt.Errorf("%s: %w", base, err)
+		}
 	}
-	return made, false, err
+	p.event(Event{Kind: Wrote, Path: name})
+	return now, nil
 }
 
 // readOutput reads an output. Links are not followed.
 func (p *publication) readOutput(name string) ([]byte, error) {
-	info, err := p.out.Lstat(name)
+	dir, base := split(name)
+	d, err := p.out.below(dir, false)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is not a regular file")
-	}
-	f, err := p.out.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, metainfo.MaxSize+1))
+	defer d.close()
+	return d.read(base, metainfo.MaxSize)
 }
 
 // judge compares a torrent that is there with the one that would be written. One that does not fit the file is of no use
@@ -92,22 +90,32 @@ func (p *publication) judge(ctx context.Context, there, data []byte, name string
 	if err != nil {
 		return unknown
 	}
-	f, _, err := p.openContent(name)
+	f, info, err := p.openContent(name)
 	if err != nil {
 		return foreign
 	}
 	defer f.Close()
-	now, err := metainfo.Hash(ctx, f, c.size, metainfo.HashOptions{Version: h.Version, PieceLength: h.PieceLength, Workers: 1})
+	now, err := metainfo.Hash(ctx, f, info.size, metainfo.HashOptions{Version: h.Version, PieceLength: h.PieceLength, Workers: 1})
 	if err == nil && len(differences(h, now)) > 0 {
 		return ours
 	}
 	return foreign
 }
 
-// judgeMetalink takes each metalink of the file for ours: a digest that differs is that of an earlier content.
-func judgeMetalink(there []byte, name string) verdict {
-	if d, err := metalink.Parse(there); err != nil || len(d.Files) != 1 || d.Files[0].Name != name {
+// judgeMetalink compares a metalink that is there with the one that would be written.
+func judgeMetalink(there, data []byte) verdict {
+	want, err := metalink.Parse(data)
+	if err != nil {
 		return unknown
+	}
+	d, err := metalink.Parse(there)
+	if err != nil || len(d.Files) != 1 || d.Files[0].Name != want.Files[0].Name {
+		return unknown
+	}
+	is, should := d.Files[0], want.Files[0]
+	right := is.Size == should.Size && bytes.Equal(is.SHA256, should.SHA256)
+	if right && !reflect.DeepEqual(is.Pieces, should.Pieces) {
+		return foreign
 	}
 	return ours
 }
@@ -124,8 +132,10 @@ func (p *publication) metalink(name string, data []byte, h *metainfo.Hashes) ([]
 	}
 	for i, seed := range m.WebSeeds {
 		f.URLs = append(f.URLs, metalink.URL{URL: seed, Priority: i + 1})
-		if p.beside() {
-			f.Torrents = append(f.Torrents, metalink.URL{URL: seed + torrentSuffix, Priority: i + 1})
+	}
+	if p.torrentsAt != "" {
+		for i, at := range p.webSeeds(path.Join(p.torrentsAt, p.o.output(name)+torrentSuffix)) {
+			f.Torrents = append(f.Torrents, metalink.URL{URL: at, Priority: i + 1})
 		}
 	}
 	var b bytes.Buffer

@@ -1,15 +1,14 @@
 package publisher
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,13 +19,9 @@ import (
 // A content is one file, whatever its names.
 type content struct {
 	stamp
-	names []string // in order, those that share it
-}
-
-// A task is what has to be done together: the contents that share an output. That is more than one only in flat layout.
-type task struct {
-	contents []*content
-	bytes    int64 // to be hashed, as far as can be told
+	device uint64
+	names  []string // in order
+	todo   []string // of these, whose outputs are to be made
 }
 
 // large files are hashed by all processors at once, one after the other.
@@ -35,176 +30,171 @@ const large = 32 << 20
 var errChanged = errors.New("it was changed while it was read")
 
 func (p *publication) publish(ctx context.Context) (err error) {
-	dir, name, err := p.openStateDir()
-	if err != nil {
-		return err
+	dir, name := p.out, StateName
+	if p.o.State != "" {
+		f, err := os.Open(filepath.Dir(p.o.State))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		dir, name = folder{f}, filepath.Base(p.o.State)
 	}
-	defer dir.Close()
-	if p.state, err = openState(dir, name, p.layout(), !p.o.DryRun); err != nil {
+	if p.state, err = openState(dir, name, p.layout(), p.write); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.state.close()) }()
 	if p.state.spoilt > 0 {
 		p.note(name, "the state is damaged or not ours; what is not known is read again")
 	}
+	if p.write && p.o.State != "" {
+		p.state.clean()
+	}
 	t, err := p.walk(ctx)
 	if err != nil {
 		return err
 	}
-	if len(t.files) == 0 && len(t.unread) == 0 && len(p.state.entries) > 0 && !p.o.Prune {
+	if len(t.files) == 0 && len(t.unseen) == 0 && len(p.state.entries) > 0 && !p.o.Prune {
 		return ErrVanished
 	}
 	p.report.Files = len(t.files)
-	tasks := p.plan(t)
-	if err := p.work(ctx, tasks); err != nil {
-		return err
+	first, later := p.plan(t.files)
+	first, later = p.makeKnown(ctx, first), slices.Clip(later)
+	var total int64
+	for _, c := range slices.Concat(first, later) {
+		total += c.size
+	}
+	p.event(Event{Kind: Planned, Bytes: total})
+	p.makeNew(ctx, first)
+	p.makeNew(ctx, p.makeKnown(ctx, later))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if p.state.err != nil {
+		return p.state.err
 	}
 	if err := p.forget(ctx, t); err != nil {
 		return err
 	}
-	if p.wrote && !p.o.DryRun {
-		return p.sync()
+	if p.wrote && p.write {
+		return p.out.sync()
 	}
 	return nil
 }
 
-// plan finds out what is to be done.
-func (p *publication) plan(t *tree) (tasks []*task) {
+// plan finds out what is to be done: first, and after that the files that have to be compared with the owner of their output.
+func (p *publication) plan(files []found) (first, later []*content) {
 	stale := map[identity]bool{}
-	shared := map[string]bool{} // outputs that are stale
-	for _, f := range t.files {
+	staleOutputs := map[string]bool{} // Flat
+	if p.o.Flat {
+		p.owners = map[string]found{}
+	}
+	for _, f := range files {
 		if e := p.state.entries[f.path]; e != nil {
 			e.seen = true
 		}
-		p.made[p.o.output(f.path)] = true
-		if p.fresh(f) {
-			p.report.Unchanged++
-		} else {
-			stale[f.id] = true
-			shared[p.o.output(f.path)] = true
+		if p.o.Flat {
+			if output := p.o.output(f.path); p.owners[output].path == "" {
+				p.owners[output] = f
+			}
+		}
+		if !f.fresh {
+			stale[f.id()] = true
+			if p.o.Flat {
+				staleOutputs[p.o.output(f.path)] = true
+			}
 		}
 	}
-	contents := map[identity]*content{}
-	of := map[string]*task{} // by output
-	var total int64
-	for _, f := range t.files {
-		output := p.o.output(f.path)
-		if !stale[f.id] && !shared[output] {
+	names := map[identity][]string{}
+	firsts, laters := map[identity]*content{}, map[identity]*content{}
+	for _, f := range files {
+		if stale[f.id()] {
+			names[f.id()] = append(names[f.id()], f.path)
+		}
+		if f.fresh && !staleOutputs[p.o.output(f.path)] {
+			p.report.Unchanged++
 			continue
 		}
-		c := contents[f.id]
+		of, list := firsts, &first
+		if !p.owns(f) {
+			of, list = laters, &later
+		}
+		c := of[f.id()]
 		if c == nil {
-			c = &content{stamp: f.stamp}
-			contents[f.id] = c
-			if of[output] == nil {
-				tasks = append(tasks, &task{})
-				of[output] = tasks[len(tasks)-1]
-			}
-			of[output].contents = append(of[output].contents, c)
+			c = &content{stamp: f.stamp, device: f.device}
+			of[f.id()] = c
+			*list = append(*list, c)
 		}
-		c.names = append(c.names, f.path)
+		c.todo = append(c.todo, f.path)
 	}
-	for _, t := range tasks {
-		for _, c := range t.contents {
-			if h, _ := p.known(c); h == nil {
-				t.bytes += c.size
-			}
+	for _, c := range slices.Concat(first, later) {
+		if c.names = names[identity{c.device, c.inode}]; c.names == nil {
+			c.names = c.todo
 		}
-		total += t.bytes
 	}
-	p.event(Event{Kind: Planned, Bytes: total})
-	return tasks
+	return first, later
 }
 
-// fresh reports whether nothing is to be done for f, from the state and from what the outputs look like.
-func (p *publication) fresh(f found) bool {
-	e := p.state.entries[f.path]
-	if e == nil || e.settings != p.settings || !e.still(f.stamp) {
-		return false
-	}
-	if p.beside() {
-		return f.torrent == e.torrent.stamp && (!p.o.Metalink || f.metalink == e.metalink.stamp)
-	}
-	output := p.o.output(f.path)
-	return p.is(output+torrentSuffix, e.torrent) && (!p.o.Metalink || p.is(output+metalinkSuffix, e.metalink))
+// owns reports whether the output of f describes it, and not another file of that name.
+func (p *publication) owns(f found) bool {
+	return !p.o.Flat || p.owners[p.o.output(f.path)].id() == f.id()
 }
 
-// is reports whether the output looks as it was left.
-func (p *publication) is(name string, left product) bool {
-	info, err := p.out.Lstat(name)
-	return err == nil && info.Mode().IsRegular() && stampOf(info) == left.stamp
-}
-
-func (p *publication) work(ctx context.Context, tasks []*task) error {
-	slices.SortStableFunc(tasks, func(a, b *task) int { return cmp.Compare(b.bytes, a.bytes) })
-	n := 0
-	for n < len(tasks) && tasks[n].bytes >= large {
-		p.do(ctx, tasks[n], p.o.Jobs)
-		n++
-	}
-	queue := make(chan *task)
-	var workers sync.WaitGroup
-	for range p.o.Jobs {
-		workers.Go(func() {
-			for t := range queue {
-				p.do(ctx, t, 1)
-			}
-		})
-	}
-	for _, t := range tasks[n:] {
-		queue <- t
-	}
-	close(queue)
-	workers.Wait()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return p.state.err
-}
-
-// do makes the outputs of a task.
-func (p *publication) do(ctx context.Context, t *task, workers int) {
-	var first *metainfo.Hashes // of the output that they share
-	for _, c := range t.contents {
-		if ctx.Err() != nil {
-			return
+// makeKnown makes the outputs of those contents that need not be read, and returns the others.
+func (p *publication) makeKnown(ctx context.Context, list []*content) (rest []*content) {
+	unknown := make([]bool, len(list))
+	p.each(ctx, len(list), func(i int) {
+		h, hashed := p.known(list[i])
+		if unknown[i] = h == nil; h != nil {
+			p.make(ctx, list[i], h, hashed)
 		}
-		if p.o.DryRun {
-			for _, name := range c.names {
+	})
+	for i, c := range list {
+		if unknown[i] {
+			rest = append(rest, c)
+		}
+	}
+	return rest
+}
+
+// makeNew reads the contents and makes their outputs.
+func (p *publication) makeNew(ctx context.Context, list []*content) {
+	if p.o.DryRun {
+		for _, c := range list {
+			p.report.Hashed++
+			p.report.HashedBytes += c.size
+			for _, name := range c.todo {
 				p.event(Event{Kind: Wrote, Path: p.o.output(name) + torrentSuffix})
 			}
-			continue
 		}
-		began := time.Now().UnixNano()
-		h, at := p.known(c)
-		if h == nil {
-			var err error
-			at = began
-			if h, err = p.hash(ctx, c, workers); err != nil {
-				if ctx.Err() == nil {
-					p.problem(c.names[0], err)
-				}
-				continue // whatever is there stays until the file can be read
-			}
+		return
+	}
+	var small []*content
+	for _, c := range list {
+		if c.size < large {
+			small = append(small, c)
+		} else if ctx.Err() == nil {
+			p.hashAndMake(ctx, c, p.o.Jobs)
 		}
-		if first == nil {
-			first = h
-		} else if !sameContent(first, h) {
-			p.problem(c.names[0], errors.New("another file of this name has the torrent: "+t.contents[0].names[0]))
-			continue
-		}
-		for _, name := range c.names {
-			p.make(ctx, name, c, h, at)
-		}
+	}
+	p.each(ctx, len(small), func(i int) { p.hashAndMake(ctx, small[i], 1) })
+}
+
+func (p *publication) hashAndMake(ctx context.Context, c *content, workers int) {
+	began := time.Now().UnixNano()
+	h, err := p.hash(ctx, c, workers)
+	if err == nil {
+		p.make(ctx, c, h, began)
+	} else if ctx.Err() == nil {
+		p.problem(c.todo[0], err) // whatever is there stays until the file can be read
 	}
 }
 
-// known returns the hashes of c out of the torrent of one of its names, if the state tells that it is ours, and when
+// known returns the hashes of c out of the torrent of one of its names, if the state tells that it is right, and when
 // they were made; nil: it has to be read.
 func (p *publication) known(c *content) (h *metainfo.Hashes, hashed int64) {
 	for _, name := range c.names {
 		e := p.state.get(name)
-		if e == nil || e.foreign || !e.still(c.stamp) || p.o.Metalink && e.sha256 == "" {
+		if e == nil || !e.still(c.stamp) || p.o.Metalink && e.sha256 == "" {
 			continue
 		}
 		data, err := p.readOutput(p.o.output(name) + torrentSuffix)
@@ -229,29 +219,41 @@ func (p *publication) pieceLength(size int64) int64 {
 }
 
 func sameContent(a, b *metainfo.Hashes) bool {
-	return a != nil && a.Size == b.Size && a.Root == b.Root && slices.Equal(a.Pieces, b.Pieces)
+	return a.Size == b.Size && a.Version == b.Version && a.PieceLength == b.PieceLength && a.Root == b.Root && slices.Equal(a.Pieces, b.Pieces)
 }
 
-// hash reads c, which it corrects if it has changed since the walk.
+// hash reads c, and takes over what was changed since the walk.
 func (p *publication) hash(ctx context.Context, c *content, workers int) (*metainfo.Hashes, error) {
-	f, info, err := p.openContent(c.names[0])
+	f, now, err := p.openContent(c.todo[0])
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	c.stamp = stampOf(info)
-	h, err := metainfo.Hash(ctx, f, c.size, metainfo.HashOptions{Version: p.o.Version, PieceLength: p.pieceLength(c.size),
-		Workers: workers, WholeSHA256: p.o.Metalink, OnBytes: func(n int) { p.event(Event{Kind: Progress, Bytes: int64(n)}) }})
+	if now.device != c.device || now.inode != c.inode {
+		return nil, errReplaced
+	}
+	c.stamp = now.stamp
+	return p.hashOpen(ctx, f, c.stamp, metainfo.HashOptions{Version: p.o.Version, PieceLength: p.pieceLength(c.size),
+		Workers: workers, WholeSHA256: p.o.Metalink})
+}
+
+var errReplaced = errors.New("it was replaced meanwhile")
+
+// hashOpen hashes a file that looked like s when it was opened.
+func (p *publication) hashOpen(ctx context.Context, f *os.File, s stamp, o metainfo.HashOptions) (*metainfo.Hashes, error) {
+	o.OnBytes = func(n int) { p.event(Event{Kind: Progress, Bytes: int64(n)}) }
+	h, err := metainfo.Hash(ctx, f, s.size, o)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, errChanged
 	}
 	if err != nil {
 		return nil, err
 	}
-	if info, err = f.Stat(); err != nil {
+	info, err := f.Stat()
+	if err != nil {
 		return nil, err
 	}
-	if stampOf(info) != c.stamp {
+	if stampOf(info) != s {
 		return nil, errChanged
 	}
 	p.mu.Lock()
@@ -260,63 +262,103 @@ func (p *publication) hash(ctx context.Context, c *content, workers int) (*metai
 	return h, nil
 }
 
-func (p *publication) openContent(name string) (*os.File, fs.FileInfo, error) {
+// openContent opens a file of DIR. Links are followed, but not out of DIR.
+func (p *publication) openContent(name string) (*os.File, found, error) {
 	f, err := p.top.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, nil, err
+		return nil, found{}, err
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("not a regular file")
+		err = errNotRegular
 	}
 	if err == nil && info.Size() == 0 {
 		err = errors.New("it is empty now")
 	}
 	if err != nil {
 		f.Close()
-		return nil, nil, err
+		return nil, found{}, err
 	}
-	return f, info, nil
+	return f, found{stamp: stampOf(info), device: inodeOf(info).device}, nil
 }
 
-// make writes the outputs of one name, unless they are as they should be, and remembers them.
-func (p *publication) make(ctx context.Context, name string, c *content, h *metainfo.Hashes, hashed int64) {
+// make writes the outputs of c, unless they are as they should be, and remembers them.
+func (p *publication) make(ctx context.Context, c *content, h *metainfo.Hashes, hashed int64) {
+	for _, name := range c.todo {
+		e := &entry{file: c.stamp, hashed: hashed, settings: p.settings, sha256: string(h.SHA256), seen: true}
+		var err error
+		if p.owns(found{path: name, stamp: c.stamp, device: c.device}) {
+			err = p.makeOne(ctx, name, c, h, e)
+		} else {
+			err = p.compare(name, h, e)
+		}
+		switch {
+		case err != nil:
+			p.problem(name, err)
+		case p.write:
+			p.state.set(name, e)
+		}
+	}
+}
+
+// makeOne makes the outputs of one name.
+func (p *publication) makeOne(ctx context.Context, name string, c *content, h *metainfo.Hashes, e *entry) error {
 	data, err := p.build(name, c, h)
 	if err != nil {
-		p.problem(name, err)
-		return
+		return err
 	}
 	old := p.state.get(name)
 	if old == nil {
 		old = &entry{}
 	}
-	e := &entry{file: c.stamp, hashed: hashed, settings: p.settings, sha256: string(h.SHA256)}
 	output := p.o.output(name)
-	e.torrent, e.foreign, err = p.put(output+torrentSuffix, data, old.torrent, func(there []byte) verdict {
+	out, err := p.out.below(path.Dir(output), p.write && !p.beside())
+	if err != nil && !(p.o.DryRun && errors.Is(err, fs.ErrNotExist)) {
+		return err
+	}
+	defer out.close()
+	e.torrent, err = p.put(out, output+torrentSuffix, data, old.torrent, func(there []byte) verdict {
 		return p.judge(ctx, there, data, name, c)
 	})
-	if err == nil && p.o.Metalink {
-		var meta4 []byte
-		if meta4, err = p.metalink(name, data, h); err == nil {
-			var foreign bool
-			e.metalink, foreign, err = p.put(output+metalinkSuffix, meta4, old.metalink, func(there []byte) verdict {
-				return judgeMetalink(there, path.Base(name))
-			})
-			e.foreign = e.foreign || foreign
-		}
-	}
 	if err != nil {
-		p.problem(output+torrentSuffix, err)
-		return
+		return err
 	}
-	if !p.o.Metalink && !old.foreign {
+	if !p.o.Metalink {
 		p.drop(output+metalinkSuffix, old.metalink)
+		return nil
 	}
-	e.seen = true
-	p.state.set(name, e)
+	meta4, err := p.metalink(name, data, h)
+	if err == nil {
+		e.metalink, err = p.put(out, output+metalinkSuffix, meta4, old.metalink, func(there []byte) verdict {
+			return judgeMetalink(there, meta4)
+		})
+	}
+	return err
+}
+
+// compare has the file share the output of another one, if it has the same content.
+func (p *publication) compare(name string, h *metainfo.Hashes, e *entry) error {
+	output := p.o.output(name)
+	owner := p.owners[output].path
+	of := p.state.get(owner)
+	if of == nil || of.settings != p.settings {
+		return errors.New("its name is also that of " + owner + ", which has no torrent")
+	}
+	data, err := p.readOutput(output + torrentSuffix)
+	if err != nil {
+		return err
+	}
+	if there, err := metainfo.HashesOf(data); err != nil || !sameContent(there, h) {
+		return errors.New("the torrent of this name is that of another file: " + owner)
+	}
+	e.torrent, e.metalink = of.torrent, of.metalink
+	return nil
 }
 
 func (p *publication) build(name string, c *content, h *metainfo.Hashes) ([]byte, error) {
+	if p.o.Flat {
+		name = p.owners[p.o.output(name)].path
+	}
 	o := p.o.Build
 	o.WebSeeds = p.webSeeds(name)
 	if p.o.DateOfFile {
@@ -337,37 +379,46 @@ func (p *publication) forget(ctx context.Context, t *tree) error {
 	gone := map[string]bool{}
 	for _, file := range vanished {
 		e, output := p.state.entries[file], p.o.output(file)
-		if !e.foreign && !p.made[output] && !gone[output] {
-			gone[output] = p.drop(output+torrentSuffix, e.torrent)
-			p.drop(output+metalinkSuffix, e.metalink)
+		if p.owners[output].path == "" && !gone[output] {
+			torrent, metalink := p.drop(output+torrentSuffix, e.torrent), p.drop(output+metalinkSuffix, e.metalink)
+			gone[output] = torrent || metalink
 		}
-		if !p.o.DryRun {
+		if p.write {
 			p.state.set(file, nil)
 		}
 	}
 	orphans := t.orphans
 	if !p.beside() {
 		var err error
-		if orphans, err = p.outputsIn(ctx); err != nil {
+		if orphans, err = p.outputs(ctx); err != nil {
 			return err
 		}
+		wanted := map[string]bool{}
+		for _, f := range t.files {
+			wanted[p.o.output(f.path)] = true
+		}
+		orphans = slices.DeleteFunc(orphans, func(name string) bool {
+			of, _ := isOutput(name)
+			return wanted[of]
+		})
 	}
 	for _, name := range orphans {
 		of, _ := isOutput(name)
 		switch {
-		case p.made[of] || gone[of] || t.covers(of): // covers knows nothing of a flat layout
+		case gone[of] || t.covers(of): // covers knows nothing of a flat layout
+		case p.o.Flat && len(t.unseen) > 0:
 		case p.o.Prune:
 			p.remove(name)
 		default:
-			p.note(name, "its file is not there, and it is not known here; --prune removes it")
+			p.note(name, "no published file has this name, and it is not known here; --prune removes it")
 		}
 	}
 	return nil
 }
 
-// drop removes an output if it is still as it was left. Otherwise it is an orphan from now on.
+// drop removes an output of ours if it is still as it was left. Otherwise it is an orphan from now on.
 func (p *publication) drop(name string, left product) bool {
-	if left == (product{}) {
+	if left == (product{}) || left.foreign {
 		return false
 	}
 	if !p.is(name, left) {
@@ -380,15 +431,36 @@ func (p *publication) drop(name string, left product) bool {
 }
 
 func (p *publication) remove(name string) {
-	if !p.o.DryRun {
-		if err := p.out.Remove(name); err != nil {
-			if !errors.Is(err, fs.ErrNotExist) {
-				p.problem(name, err)
-			}
+	if p.write {
+		if err := p.removeOutput(name); errors.Is(err, fs.ErrNotExist) {
 			return
-		}
-		for dir := path.Dir(name); !p.beside() && dir != "." && p.out.Remove(dir) == nil; dir = path.Dir(dir) {
+		} else if err != nil {
+			p.problem(name, err)
+			return
 		}
 	}
 	p.event(Event{Kind: Removed, Path: name})
+}
+
+// removeOutput removes an output, and the directories that are left empty in a tree of outputs.
+func (p *publication) removeOutput(name string) error {
+	dir, base := path.Split(name)
+	d, err := p.out.below(path.Clean(dir), false)
+	if err != nil {
+		return err
+	}
+	err = d.remove(base)
+	d.close()
+	for dir = path.Clean(dir); err == nil && !p.beside() && dir != "."; dir = path.Dir(dir) {
+		d, e := p.out.below(path.Dir(dir), false)
+		if e != nil {
+			break
+		}
+		e = d.removeFolder(path.Base(dir))
+		d.close()
+		if e != nil {
+			break
+		}
+	}
+	return err
 }

@@ -5,7 +5,6 @@ package publisher
 import (
 	"context"
 	"errors"
-	"io/fs"
 
 	"torrent-xfer/metainfo"
 )
@@ -105,13 +104,13 @@ type Report struct {
 // links to directories are not followed, hidden names are skipped. Nothing outside of dir, Out and State is written, whatever
 // links others put into them.
 func Publish(ctx context.Context, dir string, o Options) (*Report, error) {
-	return run(ctx, dir, o, (*publication).publish)
+	return run(ctx, dir, o, !o.DryRun, (*publication).publish)
 }
 
 // Check reads all files and compares them with their torrents. What differs, piece by piece, is a Problem event. Nothing is
 // written, and the state does not count.
 func Check(ctx context.Context, dir string, o Options) (*Report, error) {
-	return run(ctx, dir, o, (*publication).check)
+	return run(ctx, dir, o, false, (*publication).check)
 }
 
 // A stamp tells cheaply whether a file is the one that was read.
@@ -119,8 +118,4 @@ type stamp struct {
 	size  int64
 	mtime int64 // nanoseconds since 1970
 	inode uint64
-}
-
-func stampOf(info fs.FileInfo) stamp {
-	return stamp{info.Size(), info.ModTime().UnixNano(), inodeOf(info).inode}
 }

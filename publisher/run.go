@@ -9,39 +9,48 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 
 	"torrent-xfer/metainfo"
 )
 
 // publication is one run.
 type publication struct {
-	o        Options
-	choice   choice
-	settings uint64 // stands for all options that the products depend on
-	top, out *os.Root
-	outID    identity        // of out, if it is not top
-	state    *state          // nil: Check
-	made     map[string]bool // outputs, without their suffixes, that are wanted
-	wrote    bool
+	o          Options
+	choice     choice
+	settings   uint64   // stands for all options that the products depend on
+	top        *os.Root // DIR, in which links to files are followed
+	in, out    folder   // DIR and the directory of the outputs; without a file: it is not there, and nothing is to be written
+	inID       identity
+	outID      identity
+	torrentsAt string // where the outputs are, below DIR and below the mirrors; "": nowhere there
+	folders    folders
+	state      *state           // nil: Check
+	owners     map[string]found // Flat: by output, the first file of that name
+	write      bool             // not DryRun, not Check
 
 	mu     sync.Mutex // of all below, and of OnEvent
 	report Report
+	wrote  bool
 }
 
-func run(ctx context.Context, dir string, o Options, do func(*publication, context.Context) error) (*Report, error) {
-	p := &publication{o: o, made: map[string]bool{}}
+func run(ctx context.Context, dir string, o Options, write bool, do func(*publication, context.Context) error) (*Report, error) {
+	p := &publication{o: o, write: write}
 	err := p.open(dir)
 	if err == nil {
 		err = do(p, ctx)
 	}
-	if p.out != nil && p.out != p.top {
-		p.out.Close()
+	p.folders.close()
+	if !p.beside() {
+		p.out.close()
 	}
+	p.in.close()
 	if p.top != nil {
 		p.top.Close()
 	}
@@ -71,33 +80,55 @@ func (p *publication) open(dir string) (err error) {
 	if p.o.Metalink && len(p.o.Mirrors) == 0 {
 		return fmt.Errorf("%w: a metalink needs a mirror", ErrOptions)
 	}
-	p.settings = p.fingerprint()
 	if p.top, err = os.OpenRoot(dir); err != nil {
 		return err
 	}
-	p.out = p.top
-	if p.beside() {
-		return nil
+	f, err := p.top.Open(".")
+	if err != nil {
+		return err
 	}
+	p.in = folder{f}
+	if p.inID, err = p.in.id(); err != nil {
+		return err
+	}
+	if p.out, p.torrentsAt = p.in, "."; !p.beside() {
+		if err := p.openOut(dir); err != nil {
+			return err
+		}
+	}
+	p.folders.root = p.out
+	p.settings = p.fingerprint()
+	return nil
+}
+
+func (p *publication) openOut(dir string) error {
 	out := p.o.Out
 	if out == "" {
 		out = filepath.Join(dir, "torrents")
 	}
-	if !p.o.DryRun {
+	p.out, p.torrentsAt = folder{}, ""
+	if within, err := filepath.Rel(dir, out); err == nil && filepath.IsLocal(within) {
+		p.torrentsAt = filepath.ToSlash(within)
+	} else if !p.o.Flat {
+		p.torrentsAt = "." // a tree of the same shape is served as if it lay there
+	}
+	if p.write {
 		if err := os.MkdirAll(out, 0o777); err != nil {
 			return err
 		}
 	}
-	p.out = nil
-	if p.out, err = os.OpenRoot(out); err != nil {
-		return err
+	f, err := os.Open(out)
+	if !p.write && errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	info, err := p.out.Stat(".")
 	if err != nil {
 		return err
 	}
-	p.outID = inodeOf(info)
-	if top, err := p.top.Stat("."); err == nil && inodeOf(top) == p.outID && !p.o.Flat {
+	p.out = folder{f}
+	if p.outID, err = p.out.id(); err != nil {
+		return err
+	}
+	if p.outID == p.inID && !p.o.Flat {
 		return fmt.Errorf("%w: the torrents' tree is the files' own", ErrOptions)
 	}
 	return nil
@@ -106,7 +137,7 @@ func (p *publication) open(dir string) (err error) {
 func (p *publication) fingerprint() uint64 {
 	b := p.o.Build
 	b.WebSeeds = nil
-	text, err := json.Marshal([]any{p.o.Mirrors, p.o.Version, p.o.PieceLength, b, p.o.DateOfFile, p.o.Metalink})
+	text, err := json.Marshal([]any{p.o.Mirrors, p.o.Version, p.o.PieceLength, b, p.o.DateOfFile, p.o.Metalink, p.torrentsAt})
 	if err != nil {
 		panic(err) // strings, numbers and a date: cannot happen
 	}
@@ -147,24 +178,20 @@ func (p *publication) note(file, message string) {
 	p.event(Event{Kind: Note, Path: file, Message: message})
 }
 
-const tempPrefix = StateName + ".tmp."
-
-func tempName() string { return tempPrefix + rand.Text() }
+// Temporary files bear a name that no later run takes for anything else.
+const (
+	tempMark   = ".tmp."
+	tempPrefix = StateName + tempMark
+)
 
 func isTemp(name string) bool { return strings.HasPrefix(name, tempPrefix) }
 
-// replace makes data appear in the directory of the outputs under name, in one step.
-func (p *publication) replace(name string, data []byte) (product, error) {
-	dir := path.Dir(name)
-	if dir != "." {
-		if err := p.out.MkdirAll(dir, 0o777); err != nil {
-			return product{}, err
-		}
-	}
-	temp := path.Join(dir, tempName())
-	f, err := p.out.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+// replace makes data appear in dir under name, in one step.
+func (d folder) replace(name string, data []byte) (stamp, error) {
+	temp := tempPrefix + rand.Text()
+	f, err := d.open(temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o666)
 	if err != nil {
-		return product{}, err
+		return stamp{}, err
 	}
 	_, err = f.Write(data)
 	var info fs.FileInfo
@@ -172,13 +199,13 @@ func (p *publication) replace(name string, data []byte) (product, error) {
 		info, err = f.Stat()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = p.out.Rename(temp, name)
+		err = d.rename(temp, name)
 	}
 	if err != nil {
-		p.out.Remove(temp)
-		return product{}, err
+		d.remove(temp)
+		return stamp{}, err
 	}
-	return product{stampOf(info), digestOf(data)}, nil
+	return stampOf(info), nil
 }
 
 // webSeeds are the URLs of the file of this path.
@@ -187,4 +214,22 @@ func (p *publication) webSeeds(file string) (list []string) {
 		list = append(list, metainfo.WebSeedURL(root, file))
 	}
 	return list
+}
+
+// each calls do for 0 to n-1, several at the same time.
+func (p *publication) each(ctx context.Context, n int, do func(i int)) {
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(p.o.Jobs, n) {
+		workers.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n || ctx.Err() != nil {
+					return
+				}
+				do(i)
+			}
+		})
+	}
+	workers.Wait()
 }

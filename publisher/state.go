@@ -3,6 +3,7 @@ package publisher
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -25,7 +26,8 @@ import (
 // product is a torrent or metalink as it was left.
 type product struct {
 	stamp
-	digest [16]byte // the first half of its SHA-256
+	digest  [16]byte // the first half of its SHA-256
+	foreign bool     // others made it
 }
 
 func digestOf(data []byte) [16]byte {
@@ -38,7 +40,6 @@ type entry struct {
 	file     stamp
 	hashed   int64  // when the hashing began, in nanoseconds since 1970
 	settings uint64 // under which the products were made
-	foreign  bool   // others made them
 	sha256   string // of the content, raw; "": not known
 	torrent  product
 	metalink product // zero: there is none
@@ -67,7 +68,7 @@ const stateHeader = "torrent-xfer publish 1 "
 // checksum, so that what a crash left is skipped. What is in it only spares work; a wrong one can at worst
 // have a torrent of ours removed or left as it is.
 type state struct {
-	root   *os.Root
+	dir    folder
 	name   string
 	layout string
 	file   *os.File // locked; nil: nothing is to be written
@@ -85,38 +86,36 @@ func (s *state) get(path string) *entry {
 	return s.entries[path]
 }
 
-// openState reads the state, which is root's file called name, and locks it. A state of another layout is begun anew.
-func openState(root *os.Root, name, layout string, write bool) (*state, error) {
-	s := &state{root: root, name: name, layout: layout, entries: map[string]*entry{}}
-	flags := os.O_RDONLY
+// openState reads the state, which is dir's file called name, and locks it. A state of another layout is begun anew.
+func openState(dir folder, name, layout string, write bool) (*state, error) {
+	s := &state{dir: dir, name: name, layout: layout, entries: map[string]*entry{}}
+	flags := unix.O_RDONLY
 	if write {
-		flags = os.O_RDWR | os.O_CREATE
+		flags = unix.O_RDWR | unix.O_CREAT
 	}
 	for {
-		if there, err := root.Lstat(name); err == nil && !there.Mode().IsRegular() {
-			return nil, fmt.Errorf("%s is not a regular file", name) // Root would follow a link
-		}
-		f, err := root.OpenFile(name, flags|unix.O_NONBLOCK, 0o666)
+		f, err := dir.open(name, flags|unix.O_NONBLOCK, 0o666)
 		if !write && errors.Is(err, fs.ErrNotExist) {
 			return s, nil
 		}
+		if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR) {
+			err = errNotRegular
+		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		info, err := f.Stat()
-		if err == nil {
-			err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-			if errors.Is(err, unix.EWOULDBLOCK) {
-				err = ErrBusy
-			} else {
-				err = nil // a file system without locks
-			}
+		if err == nil && !info.Mode().IsRegular() {
+			err = errNotRegular
+		}
+		if err == nil && errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
+			err = ErrBusy // another error: a file system without locks
 		}
 		if err != nil {
 			f.Close()
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		if there, err := root.Lstat(name); err != nil || !os.SameFile(info, there) {
+		if there, _, err := dir.look(name); err != nil || there.id() != inodeOf(info) {
 			f.Close() // another run has just ended
 			continue
 		}
@@ -183,7 +182,7 @@ func (s *state) take(line string) bool {
 		return false
 	}
 	path, e, ok := parseEntry(rest)
-	if !ok || path == "." || strings.ContainsRune(path, 0) || !fs.ValidPath(strings.ToValidUTF8(path, "_")) {
+	if !ok || path == "." || strings.ContainsRune(path, 0) || !filepath.IsLocal(path) || filepath.Clean(path) != path {
 		return false
 	}
 	if e == nil {
@@ -206,10 +205,11 @@ func parseEntry(text string) (path string, e *entry, ok bool) {
 	}
 	f := fields{rest: rest}
 	e = &entry{file: f.stamp(), hashed: f.number(), settings: uint64(f.number())}
-	e.foreign = f.number() == 1
+	flags := f.number()
 	e.sha256 = string(f.bytes())
 	e.torrent = f.product()
 	e.metalink = f.product()
+	e.torrent.foreign, e.metalink.foreign = flags&1 != 0, flags&2 != 0
 	return path, e, !f.bad && f.rest == "" && (e.sha256 == "" || len(e.sha256) == sha256.Size)
 }
 
@@ -231,11 +231,14 @@ func formatEntry(path string, e *entry) string {
 			b = strconv.AppendInt(append(b, ' '), n, 36)
 		}
 	}
-	foreign := int64(0)
-	if e.foreign {
-		foreign = 1
+	flags := int64(0)
+	if e.torrent.foreign {
+		flags |= 1
 	}
-	number(e.file.size, e.file.mtime, int64(e.file.inode), e.hashed, int64(e.settings), foreign)
+	if e.metalink.foreign {
+		flags |= 2
+	}
+	number(e.file.size, e.file.mtime, int64(e.file.inode), e.hashed, int64(e.settings), flags)
 	b = append(b, " ."...)
 	b = hex.AppendEncode(b, []byte(e.sha256))
 	for _, p := range []product{e.torrent, e.metalink} {
@@ -303,8 +306,8 @@ func stateLine(path string, e *entry) string {
 
 // rewrite replaces the file by one without anything superfluous.
 func (s *state) rewrite() error {
-	temp := tempName()
-	f, err := s.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	temp := s.name + tempMark + rand.Text()
+	f, err := s.dir.open(temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o666)
 	if err != nil {
 		return err
 	}
@@ -316,15 +319,15 @@ func (s *state) rewrite() error {
 	}
 	err = w.Flush()
 	if err == nil {
-		err = s.root.Rename(temp, s.name)
+		err = s.dir.rename(temp, s.name)
 	}
 	if err != nil {
 		f.Close()
-		s.root.Remove(temp)
+		s.dir.remove(temp)
 		return err
 	}
 	s.file.Close()
-	s.file, s.lines, s.spoilt = f, len(s.entries), 0
+	s.file, s.lines = f, len(s.entries)
 	return nil
 }
 
@@ -340,12 +343,12 @@ func (s *state) close() error {
 	return s.err
 }
 
-// openStateDir opens the directory of the state file and tells its name there.
-func (p *publication) openStateDir() (*os.Root, string, error) {
-	if p.o.State == "" {
-		root, err := p.out.OpenRoot(".")
-		return root, StateName, err
+// clean removes what a killed run has left beside the state.
+func (s *state) clean() {
+	list, err := s.dir.list()
+	for _, e := range list {
+		if err == nil && strings.HasPrefix(e.name, s.name+tempMark) {
+			s.dir.remove(e.name)
+		}
 	}
-	root, err := os.OpenRoot(filepath.Dir(p.o.State))
-	return root, filepath.Base(p.o.State), err
 }

@@ -15,11 +15,11 @@ import (
 )
 
 func entryOf(seed string) *entry {
-	e := &entry{file: stamp{123456, longAgo.UnixNano(), 1<<63 + 5}, hashed: -7, settings: 1 << 62, foreign: len(seed)%2 == 0,
-		torrent: product{stamp{77, -1, 3}, digestOf([]byte(seed))}}
+	e := &entry{file: stamp{123456, longAgo.UnixNano(), 1<<63 + 5}, hashed: -7, settings: 1 << 62,
+		torrent: product{stamp{77, -1, 3}, digestOf([]byte(seed)), len(seed)%2 == 0}}
 	if len(seed)%3 == 0 {
 		e.sha256 = string(bytesOf(seed, 32))
-		e.metalink = product{stamp{1, 2, 3}, digestOf([]byte(seed + "m"))}
+		e.metalink = product{stamp{1, 2, 3}, digestOf([]byte(seed + "m")), len(seed)%2 == 1}
 	}
 	return e
 }
@@ -128,12 +128,12 @@ func withSums(data []byte) (lines []string) {
 
 func openStateIn(t *testing.T, dir string, write bool) (*state, error) {
 	t.Helper()
-	root, err := os.OpenRoot(dir)
+	f, err := os.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { root.Close() })
-	return openState(root, "state", "beside", write)
+	t.Cleanup(func() { f.Close() })
+	return openState(folder{f}, "state", "beside", write)
 }
 
 // What a run appended stands there after its end in one line for each name, and after its death as it was appended.

@@ -5,4 +5,4 @@ package publisher
 import "golang.org/x/sys/unix"
 
 // sync puts on disk, in one go, what was written.
-func (p *publication) sync() error { return unix.Sync() }
+func (d folder) sync() error { return unix.Sync() }

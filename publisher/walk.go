@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -19,12 +18,18 @@ const maxDepth = 64 // of directories within each other
 type found struct {
 	path string // below DIR
 	stamp
-	id                identity
-	torrent, metalink stamp // what lies beside it as such; zero: nothing, or it is not known
+	device uint64
+	fresh  bool // its outputs are up to date
 }
 
 // identity tells files from each other.
 type identity struct{ device, inode uint64 }
+
+func (f found) id() identity { return identity{f.device, f.inode} }
+
+func stampOf(info fs.FileInfo) stamp {
+	return stamp{info.Size(), info.ModTime().UnixNano(), inodeOf(info).inode}
+}
 
 func inodeOf(info fs.FileInfo) identity {
 	st, ok := info.Sys().(*syscall.Stat_t)
@@ -38,12 +43,12 @@ func inodeOf(info fs.FileInfo) identity {
 type tree struct {
 	files   []found
 	orphans []string // outputs beside which their file is not
-	unread  []string // directories and files that could not be looked at
+	unseen  []string // files and directories that could not be looked at
 }
 
 // covers reports whether the walk could not see whether there is a file of this path.
 func (t *tree) covers(file string) bool {
-	return slices.ContainsFunc(t.unread, func(at string) bool {
+	return slices.ContainsFunc(t.unseen, func(at string) bool {
 		return at == "." || at == file || strings.HasPrefix(file, at+"/")
 	})
 }
@@ -51,184 +56,203 @@ func (t *tree) covers(file string) bool {
 // walk goes through DIR. The output directory, if it is another one within DIR, is left out.
 func (p *publication) walk(ctx context.Context) (*tree, error) {
 	t := &tree{}
-	root, err := p.top.OpenRoot(".")
+	dir, err := p.in.folder(".")
 	if err != nil {
 		return nil, err
 	}
-	err = p.walkDir(ctx, t, root, ".", 0)
-	if err == nil && slices.Contains(t.unread, ".") {
+	err = p.walkFolder(ctx, t, dir, ".", 0)
+	if err == nil && slices.Contains(t.unseen, ".") {
 		err = errors.New("the directory cannot be read")
 	}
 	return t, err
 }
 
-// walkDir goes through one directory, which it closes.
-func (p *publication) walkDir(ctx context.Context, t *tree, dir *os.Root, at string, depth int) error {
-	defer dir.Close()
+// walkFolder goes through one directory, which it closes.
+func (p *publication) walkFolder(ctx context.Context, t *tree, dir folder, at string, depth int) error {
+	defer dir.close()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	list, err := readDir(dir)
-	if err != nil || depth > maxDepth {
-		if err == nil {
-			err = errors.New("nested too deeply")
-		}
-		t.unread = append(t.unread, at)
+	list, err := dir.list()
+	if depth > maxDepth {
+		err = errors.New("nested too deeply")
+	}
+	if err != nil {
+		t.unseen = append(t.unseen, at)
 		p.problem(at, err)
 		return nil
 	}
-	present := map[string]fs.DirEntry{}
 	for _, e := range list {
-		present[e.Name()] = e
-	}
-	for _, e := range list {
-		name, file := e.Name(), path.Join(at, e.Name())
+		file := path.Join(at, e.name)
 		switch {
-		case isTemp(name):
-			p.clean(dir, name)
-		case hidden(name):
-		case e.IsDir():
-			if p.choice.excludes(file) {
-				continue
-			}
-			sub, err := dir.OpenRoot(name)
-			if err == nil && p.isOut(sub) {
-				sub.Close()
-				continue
-			}
-			if err == nil {
-				err = p.walkDir(ctx, t, sub, file, depth+1)
-				if err != nil {
-					return err
-				}
-				continue
-			}
-			if !errors.Is(err, fs.ErrNotExist) {
-				t.unread = append(t.unread, file)
-				p.problem(file, err)
+		case isTemp(e.name):
+			p.clean(dir, e.name)
+		case hidden(e.name):
+		case e.kind.IsDir():
+			if err := p.descend(ctx, t, dir, file, depth); err != nil {
+				return err
 			}
 		case p.choice.takes(file):
-			p.look(t, present, e, file)
-		default:
-			if of, ok := isOutput(name); ok && p.beside() && present[of] == nil {
-				t.orphans = append(t.orphans, file)
+			p.take(t, dir, list, e, file)
+		case p.beside():
+			if of, ok := isOutput(e.name); ok && e.kind.IsRegular() {
+				if _, there := find(list, of); !there {
+					t.orphans = append(t.orphans, file)
+				}
 			}
 		}
 	}
 	return nil
 }
 
-func readDir(dir *os.Root) ([]fs.DirEntry, error) {
-	f, err := dir.Open(".")
-	if err != nil {
-		return nil, err
+func (p *publication) descend(ctx context.Context, t *tree, dir folder, file string, depth int) error {
+	if p.choice.excludes(file) {
+		return nil
 	}
-	defer f.Close()
-	list, err := f.ReadDir(-1)
-	slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	return list, err
+	sub, err := dir.folder(path.Base(file))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.unseen = append(t.unseen, file)
+			p.problem(file, err)
+		}
+		return nil
+	}
+	if p.isOut(sub) {
+		sub.close()
+		return nil
+	}
+	return p.walkFolder(ctx, t, sub, file, depth+1)
 }
 
 // isOut reports whether dir is the directory of the outputs.
-func (p *publication) isOut(dir *os.Root) bool {
+func (p *publication) isOut(dir folder) bool {
 	if p.beside() {
 		return false
 	}
-	info, err := dir.Stat(".")
-	return err == nil && inodeOf(info) == p.outID
+	id, err := dir.id()
+	return err == nil && id == p.outID
 }
 
-// look looks at the file that e of a directory is, in which the others are present.
-func (p *publication) look(t *tree, present map[string]fs.DirEntry, e fs.DirEntry, file string) {
-	link := e.Type()&fs.ModeSymlink != 0
-	stat := e.Info
-	if link {
-		stat = func() (fs.FileInfo, error) { return p.top.Stat(file) }
+// take looks at the file that e of a directory is.
+func (p *publication) take(t *tree, dir folder, list []dirent, e dirent, file string) {
+	f, regular, err := dir.look(e.name)
+	if e.kind&fs.ModeSymlink != 0 {
+		var info fs.FileInfo
+		if info, err = p.top.Stat(file); err != nil {
+			err = linkError(err)
+		} else if f = (found{stamp: stampOf(info), device: inodeOf(info).device}); info.IsDir() {
+			return
+		} else {
+			regular = info.Mode().IsRegular()
+		}
 	}
-	info, err := stat()
 	switch {
-	case err != nil && link:
-		why, sure := linkError(err)
-		p.problem(file, why)
-		if !sure {
-			t.unread = append(t.unread, file)
-		}
-	case errors.Is(err, fs.ErrNotExist): // vanished just now
-	case err != nil:
+	case errors.Is(err, errNowhere):
 		p.problem(file, err)
-		t.unread = append(t.unread, file)
-	case link && info.IsDir():
-	case !info.Mode().IsRegular():
-		p.problem(file, errors.New("not a regular file"))
-	case info.Size() >= p.choice.minSize:
-		f := found{path: file, stamp: stampOf(info), id: inodeOf(info)}
-		if p.beside() {
-			f.torrent, f.metalink = stampIn(present, e.Name()+torrentSuffix), stampIn(present, e.Name()+metalinkSuffix)
-		}
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		t.unseen = append(t.unseen, file)
+		p.problem(file, err)
+	case !regular:
+		p.problem(file, errNotRegular)
+	case f.size >= p.choice.minSize:
+		f.path = file
+		f.fresh = p.state != nil && p.isFresh(f, dir, list, e.name)
 		t.files = append(t.files, f)
 	}
 }
 
-// stampIn is the stamp of the regular file of this name; zero: there is none.
-func stampIn(present map[string]fs.DirEntry, name string) stamp {
-	if e := present[name]; e != nil && e.Type().IsRegular() {
-		if info, err := e.Info(); err == nil {
-			return stampOf(info)
-		}
-	}
-	return stamp{}
-}
+var errNowhere = errors.New("a link that leads nowhere")
 
-// linkError says in our words why a link is of no use. sure: there is no file behind it.
-func linkError(err error) (why error, sure bool) {
+// linkError says in our words why a link is of no use.
+func linkError(err error) error {
 	switch {
 	case errors.Is(err, unix.ELOOP), strings.Contains(err.Error(), "too many"):
-		return errors.New("a link that leads in a circle"), true
+		return errors.New("a link that leads in a circle")
 	case errors.Is(err, fs.ErrNotExist):
-		return errors.New("a link that leads nowhere"), true
-	case strings.Contains(err.Error(), "escapes"): // package os has no name for this error
-		return errors.New("a link that leads out of the tree"), true
+		return errNowhere
+	case strings.Contains(err.Error(), "escapes"):
+		return errors.New("a link that leads out of the tree")
 	}
-	return err, false
+	return err
+}
+
+// isFresh reports whether nothing is to be done for f, which bears the name in dir, from the state and from what the
+// outputs look like.
+func (p *publication) isFresh(f found, dir folder, list []dirent, name string) bool {
+	e := p.state.entries[f.path]
+	if e == nil || e.settings != p.settings || !e.still(f.stamp) {
+		return false
+	}
+	is := func(suffix string, left product) bool {
+		if p.beside() {
+			there, ok := find(list, name+suffix)
+			return ok && there.kind.IsRegular() && dir.is(name+suffix, left)
+		}
+		return p.is(p.o.output(f.path)+suffix, left)
+	}
+	return is(torrentSuffix, e.torrent) && (!p.o.Metalink || is(metalinkSuffix, e.metalink))
+}
+
+// is reports whether what stands there looks as it was left.
+func (d folder) is(name string, left product) bool {
+	f, regular, err := d.look(name)
+	return err == nil && regular && f.stamp == left.stamp
+}
+
+// is is that for an output.
+func (p *publication) is(output string, left product) bool {
+	dir, name := split(output)
+	d, err := p.folders.get(dir)
+	return err == nil && d.is(name, left)
 }
 
 // clean removes a temporary file that a killed run has left: nobody else runs now.
-func (p *publication) clean(dir *os.Root, name string) {
+func (p *publication) clean(dir folder, name string) {
 	if p.state != nil && !p.o.DryRun {
-		dir.Remove(name)
+		dir.remove(name)
 	}
 }
 
-// outputsIn lists the outputs below the directory of the outputs, if that is not DIR.
-func (p *publication) outputsIn(ctx context.Context) (names []string, err error) {
-	var walk func(dir *os.Root, at string, depth int) error
-	walk = func(dir *os.Root, at string, depth int) error {
-		defer dir.Close()
-		list, err := readDir(dir)
-		if err != nil || ctx.Err() != nil {
-			return errors.Join(err, context.Cause(ctx))
+// outputs lists the outputs below the directory of the outputs, if that is not DIR.
+func (p *publication) outputs(ctx context.Context) (names []string, err error) {
+	var walk func(dir folder, at string, depth int) error
+	walk = func(dir folder, at string, depth int) error {
+		defer dir.close()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		list, err := dir.list()
+		if err != nil {
+			p.problem(at, err)
 		}
 		for _, e := range list {
-			name := path.Join(at, e.Name())
-			switch _, output := isOutput(e.Name()); {
-			case isTemp(e.Name()):
-				p.clean(dir, e.Name())
-			case hidden(e.Name()):
-			case e.IsDir() && !p.o.Flat && depth < maxDepth:
-				sub, err := dir.OpenRoot(e.Name())
-				if err == nil {
-					err = walk(sub, name, depth+1)
-				}
+			file := path.Join(at, e.name)
+			_, output := isOutput(e.name)
+			switch {
+			case isTemp(e.name):
+				p.clean(dir, e.name)
+			case hidden(e.name):
+			case e.kind.IsDir() && !p.o.Flat && depth < maxDepth:
+				sub, err := dir.folder(e.name)
 				if err != nil {
+					p.problem(file, err)
+					continue
+				}
+				if id, err := sub.id(); err != nil || id == p.inID {
+					sub.close()
+					continue
+				}
+				if err := walk(sub, file, depth+1); err != nil {
 					return err
 				}
-			case output && e.Type().IsRegular():
-				names = append(names, name)
+			case output && e.kind.IsRegular():
+				names = append(names, file)
 			}
 		}
 		return nil
 	}
-	root, err := p.out.OpenRoot(".")
+	root, err := p.out.folder(".")
 	if err == nil {
 		err = walk(root, ".", 0)
 	}
