@@ -3,6 +3,7 @@ package publisher
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -40,7 +41,7 @@ func (p *publication) publish(ctx context.Context) (err error) {
 		dir, name = folder{f}, filepath.Base(p.o.State)
 	}
 	if p.state, err = openState(dir, name, p.layout(), p.write); err != nil {
-		return err
+		return fmt.Errorf("the state: %w", err)
 	}
 	defer func() { err = errors.Join(err, p.state.close()) }()
 	if p.state.spoilt > 0 {

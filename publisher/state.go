@@ -188,7 +188,7 @@ func (s *state) take(line string) bool {
 	if e == nil {
 		delete(s.entries, path)
 	} else {
-		s.entries[path] = e
+		s.entries[strings.Clone(path)] = e // not a part of the line
 	}
 	return true
 }

@@ -84,6 +84,7 @@ func (p *publication) walkFolder(ctx context.Context, t *tree, dir folder, at st
 	}
 	for _, e := range list {
 		file := path.Join(at, e.name)
+		of, output := isOutput(e.name)
 		switch {
 		case isTemp(e.name):
 			p.clean(dir, e.name)
@@ -92,14 +93,12 @@ func (p *publication) walkFolder(ctx context.Context, t *tree, dir folder, at st
 			if err := p.descend(ctx, t, dir, file, depth); err != nil {
 				return err
 			}
+		case output:
+			if _, there := find(list, of); !there && p.beside() && e.kind.IsRegular() {
+				t.orphans = append(t.orphans, file)
+			}
 		case p.choice.takes(file):
 			p.take(t, dir, list, e, file)
-		case p.beside():
-			if of, ok := isOutput(e.name); ok && e.kind.IsRegular() {
-				if _, there := find(list, of); !there {
-					t.orphans = append(t.orphans, file)
-				}
-			}
 		}
 	}
 	return nil
@@ -253,8 +252,12 @@ func (p *publication) outputs(ctx context.Context) (names []string, err error) {
 		return nil
 	}
 	root, err := p.out.folder(".")
-	if err == nil {
-		err = walk(root, ".", 0)
+	if err != nil {
+		if p.out.file == nil {
+			err = nil
+		}
+		return nil, err
 	}
+	err = walk(root, ".", 0)
 	return names, err
 }

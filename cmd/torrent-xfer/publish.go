@@ -156,7 +156,7 @@ func publishCommand(env Env, c *cli.Context) error {
 		case errors.Is(err, os.ErrPermission):
 			f.status = exitWrite
 		default:
-			f.next = "nothing else is known of it"
+			f.next = "run it again when that is mended"
 		}
 		t.Error, err = printable(err.Error()), f
 	} else if report.Problems > 0 {
@@ -223,10 +223,13 @@ func publishMirrors(env Env, s settings) (roots []string, err error) {
 		if err != nil {
 			return nil, usageError("--mirrorlist: %w", err)
 		}
+		if n := len(list.Repositories); n > 1 {
+			return nil, usageError("--mirrorlist: %s has servers of %d repositories, which are not one tree", file, n)
+		}
 		for _, r := range list.Repositories {
 			for _, server := range r.Servers {
 				root, _, _ := strings.Cut(server.URL, "/$")
-				if strings.Contains(root, "$") || add(root) != nil {
+				if server.Cache || strings.Contains(root, "$") || add(root) != nil {
 					warn(env.Stderr, "%s: a server was left out that is not the http or https URL of a tree", file)
 				}
 			}
@@ -317,6 +320,9 @@ func (p *publishPrinter) summary(r *publisher.Report) string {
 	text := fmt.Sprintf("%s; %d written, %d removed", files, r.Written, r.Removed)
 	if p.s.publish.check {
 		text = fmt.Sprintf("%s checked (%s)", plural(r.Files, "file"), formatBytes(float64(r.HashedBytes)))
+	}
+	if p.s.publish.dryRun {
+		text = "dry run: " + text
 	}
 	if r.Problems > 0 {
 		text += ", " + plural(r.Problems, "problem")
