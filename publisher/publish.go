@@ -164,7 +164,9 @@ func (p *publication) makeNew(ctx context.Context, list []*content) {
 			p.report.Hashed++
 			p.report.HashedBytes += c.size
 			for _, name := range c.todo {
-				p.event(Event{Kind: Wrote, Path: p.o.output(name) + torrentSuffix})
+				if p.owns(found{path: name, stamp: c.stamp, device: c.device}) {
+					p.announce(name)
+				}
 			}
 		}
 		return
@@ -178,6 +180,17 @@ func (p *publication) makeNew(ctx context.Context, list []*content) {
 		}
 	}
 	p.each(ctx, len(small), func(i int) { p.hashAndMake(ctx, small[i], 1) })
+}
+
+// announce tells what becomes of the outputs of a file that is to be read.
+func (p *publication) announce(name string) {
+	output := p.o.output(name)
+	p.event(Event{Kind: Wrote, Path: output + torrentSuffix})
+	if p.o.Metalink {
+		p.event(Event{Kind: Wrote, Path: output + metalinkSuffix})
+	} else if e := p.state.get(name); e != nil {
+		p.drop(output+metalinkSuffix, e.metalink)
+	}
 }
 
 func (p *publication) hashAndMake(ctx context.Context, c *content, workers int) {
@@ -377,12 +390,15 @@ func (p *publication) forget(ctx context.Context, t *tree) error {
 		}
 	}
 	slices.Sort(vanished)
-	gone := map[string]bool{}
+	gone := map[string]bool{} // outputs
+	drop := func(name string, left product) {
+		gone[name] = gone[name] || p.drop(name, left)
+	}
 	for _, file := range vanished {
 		e, output := p.state.entries[file], p.o.output(file)
-		if p.owners[output].path == "" && !gone[output] {
-			torrent, metalink := p.drop(output+torrentSuffix, e.torrent), p.drop(output+metalinkSuffix, e.metalink)
-			gone[output] = torrent || metalink
+		if p.owners[output].path == "" {
+			drop(output+torrentSuffix, e.torrent)
+			drop(output+metalinkSuffix, e.metalink)
 		}
 		if p.write {
 			p.state.set(file, nil)
@@ -406,7 +422,7 @@ func (p *publication) forget(ctx context.Context, t *tree) error {
 	for _, name := range orphans {
 		of, _ := isOutput(name)
 		switch {
-		case gone[of] || t.covers(of): // covers knows nothing of a flat layout
+		case gone[name] || t.covers(of): // covers knows nothing of a flat layout
 		case p.o.Flat && len(t.unseen) > 0:
 		case p.o.Prune:
 			p.remove(name)
@@ -422,8 +438,14 @@ func (p *publication) drop(name string, left product) bool {
 	if left == (product{}) || left.foreign {
 		return false
 	}
-	if !p.is(name, left) {
-		if data, err := p.readOutput(name); err != nil || digestOf(data) != left.digest {
+	dir, base := split(name)
+	d, err := p.out.below(dir, false)
+	if err != nil {
+		return false
+	}
+	defer d.close()
+	if !d.is(base, left) {
+		if data, err := d.read(base, metainfo.MaxSize); err != nil || digestOf(data) != left.digest {
 			return false
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,7 +29,6 @@ type publication struct {
 	top        *os.Root // DIR, in which links to files are followed
 	in, out    folder   // DIR and the directory of the outputs; without a file: it is not there, and nothing is to be written
 	inID       identity
-	outID      identity
 	torrentsAt string // where the outputs are, below DIR and below the mirrors; "": nowhere there
 	folders    folders
 	state      *state           // nil: Check
@@ -112,12 +112,19 @@ func (p *publication) openOut(dir string) error {
 	} else if !p.o.Flat {
 		p.torrentsAt = "." // a tree of the same shape is served as if it lay there
 	}
+	var err error
 	if p.write {
-		if err := os.MkdirAll(out, 0o777); err != nil {
-			return err
-		}
+		err = os.MkdirAll(out, 0o777)
 	}
-	f, err := os.Open(out)
+	if err != nil {
+		return err
+	}
+	var f *os.File
+	if p.o.Out == "" {
+		f, err = p.in.open("torrents", unix.O_RDONLY|unix.O_DIRECTORY, 0) // a link there is not the caller's
+	} else {
+		f, err = os.Open(out)
+	}
 	if !p.write && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -125,21 +132,20 @@ func (p *publication) openOut(dir string) error {
 		return err
 	}
 	p.out = folder{f}
-	if p.outID, err = p.out.id(); err != nil {
-		return err
+	id, err := p.out.id()
+	if err == nil && id == p.inID && !p.o.Flat {
+		err = fmt.Errorf("%w: the torrents' tree is the files' own", ErrOptions)
 	}
-	if p.outID == p.inID && !p.o.Flat {
-		return fmt.Errorf("%w: the torrents' tree is the files' own", ErrOptions)
-	}
-	return nil
+	return err
 }
 
 func (p *publication) fingerprint() uint64 {
 	b := p.o.Build
-	b.WebSeeds = nil
-	text, err := json.Marshal([]any{p.o.Mirrors, p.o.Version, p.o.PieceLength, b, p.o.DateOfFile, p.o.Metalink, p.torrentsAt})
+	date := []any{b.CreationDate.IsZero(), b.CreationDate.Unix()} // JSON knows no dates after 9999
+	b.WebSeeds, b.CreationDate = nil, time.Time{}
+	text, err := json.Marshal([]any{p.o.Mirrors, p.o.Version, p.o.PieceLength, b, date, p.o.DateOfFile, p.o.Metalink, p.torrentsAt})
 	if err != nil {
-		panic(err) // strings, numbers and a date: cannot happen
+		panic(err) // strings and numbers: cannot happen
 	}
 	sum := digestOf(text)
 	return binary.BigEndian.Uint64(sum[:]) >> 1

@@ -62,7 +62,10 @@ func (e *entry) still(now stamp) bool {
 	return e.file == now && (age > int64(tick) || age < -int64(tick))
 }
 
-const stateHeader = "torrent-xfer publish 1 "
+const (
+	stateMagic  = "torrent-xfer publish "
+	stateHeader = stateMagic + "1 "
+)
 
 // state is the state file: lines that are only appended to while a run goes on, the last one of a name counts. Each has a
 // checksum, so that what a crash left is skipped. What is in it only spares work; a wrong one can at worst
@@ -73,6 +76,7 @@ type state struct {
 	layout string
 	file   *os.File // locked; nil: nothing is to be written
 	spoilt int      // lines that are not ours, or damaged
+	alien  bool     // the file looks like one that somebody else needs
 
 	mu      sync.Mutex // of all below
 	entries map[string]*entry
@@ -125,6 +129,9 @@ func openState(dir folder, name, layout string, write bool) (*state, error) {
 
 func (s *state) load(f *os.File, write bool) error {
 	same, err := s.read(f)
+	if err == nil && s.alien && s.name != StateName {
+		err = fmt.Errorf("%w: %s is there and is not a state", ErrOptions, s.name)
+	}
 	if err == nil && write {
 		s.file = f
 		if !same {
@@ -157,6 +164,8 @@ func (s *state) read(r io.Reader) (same bool, err error) {
 			if len(text) > 0 {
 				s.spoilt++
 			}
+			// A crash leaves the beginning of a file, or NULs.
+			s.alien = len(bytes.Trim(text, "\x00")) > 0 && !bytes.HasPrefix(text, []byte(stateMagic)) && !strings.HasPrefix(stateMagic, string(text))
 			return false, nil
 		case first:
 		case err == io.EOF && len(line) == 0:

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,7 +55,7 @@ func (t *tree) covers(file string) bool {
 	})
 }
 
-// walk goes through DIR. The output directory, if it is another one within DIR, is left out.
+// walk goes through DIR.
 func (p *publication) walk(ctx context.Context) (*tree, error) {
 	t := &tree{}
 	dir, err := p.in.folder(".")
@@ -86,7 +88,7 @@ func (p *publication) walkFolder(ctx context.Context, t *tree, dir folder, at st
 		file := path.Join(at, e.name)
 		of, output := isOutput(e.name)
 		switch {
-		case isTemp(e.name):
+		case isTemp(e.name) && p.beside():
 			p.clean(dir, e.name)
 		case hidden(e.name):
 		case e.kind.IsDir():
@@ -116,20 +118,7 @@ func (p *publication) descend(ctx context.Context, t *tree, dir folder, file str
 		}
 		return nil
 	}
-	if p.isOut(sub) {
-		sub.close()
-		return nil
-	}
 	return p.walkFolder(ctx, t, sub, file, depth+1)
-}
-
-// isOut reports whether dir is the directory of the outputs.
-func (p *publication) isOut(dir folder) bool {
-	if p.beside() {
-		return false
-	}
-	id, err := dir.id()
-	return err == nil && id == p.outID
 }
 
 // take looks at the file that e of a directory is.
@@ -145,33 +134,40 @@ func (p *publication) take(t *tree, dir folder, list []dirent, e dirent, file st
 			regular = info.Mode().IsRegular()
 		}
 	}
+	var of badLink
 	switch {
-	case errors.Is(err, errNowhere):
-		p.problem(file, err)
+	case errors.As(err, &of):
+		p.problem(file, of)
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		t.unseen = append(t.unseen, file)
 		p.problem(file, err)
 	case !regular:
 		p.problem(file, errNotRegular)
-	case f.size >= p.choice.minSize:
+	case f.size < p.choice.minSize:
+	case !utf8.ValidString(e.name) || strings.ContainsFunc(e.name, unicode.IsControl):
+		p.problem(file, errors.New("its name is not UTF-8, or has control characters in it"))
+	default:
 		f.path = file
 		f.fresh = p.state != nil && p.isFresh(f, dir, list, e.name)
 		t.files = append(t.files, f)
 	}
 }
 
-var errNowhere = errors.New("a link that leads nowhere")
+// badLink says what is wrong with a link that will not lead to a file of DIR.
+type badLink string
+
+func (b badLink) Error() string { return "a link that leads " + string(b) }
 
 // linkError says in our words why a link is of no use.
 func linkError(err error) error {
 	switch {
 	case errors.Is(err, unix.ELOOP), strings.Contains(err.Error(), "too many"):
-		return errors.New("a link that leads in a circle")
+		return badLink("in a circle")
 	case errors.Is(err, fs.ErrNotExist):
-		return errNowhere
+		return badLink("nowhere")
 	case strings.Contains(err.Error(), "escapes"):
-		return errors.New("a link that leads out of the tree")
+		return badLink("out of the tree")
 	}
 	return err
 }
@@ -206,7 +202,7 @@ func (p *publication) is(output string, left product) bool {
 	return err == nil && d.is(name, left)
 }
 
-// clean removes a temporary file that a killed run has left: nobody else runs now.
+// clean removes a temporary file that a killed run has left in a directory of the outputs: nobody else runs now.
 func (p *publication) clean(dir folder, name string) {
 	if p.state != nil && !p.o.DryRun {
 		dir.remove(name)
@@ -250,6 +246,9 @@ func (p *publication) outputs(ctx context.Context) (names []string, err error) {
 			}
 		}
 		return nil
+	}
+	if p.out.file == nil {
+		return nil, nil
 	}
 	root, err := p.out.folder(".")
 	if err != nil {
