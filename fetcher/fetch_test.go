@@ -44,6 +44,7 @@ type world struct {
 	*testing.T
 	data    []byte
 	torrent []byte // nil: none
+	told    bool   // mirrors tell the digest in a header
 	mirrors []*mirrortest.Server
 	dir     string
 	fetcher Fetcher
@@ -77,6 +78,9 @@ func (w *world) mirror(cfg mirrortest.Config) *mirrortest.Server {
 		if w.torrent != nil {
 			cfg.Files[testPath+".torrent"] = mirrortest.Bytes(w.torrent)
 		}
+	}
+	if w.told {
+		cfg = saying(cfg, "Digest: SHA-256="+sum256(w.data))
 	}
 	s, err := mirrortest.Start(cfg)
 	if err != nil {

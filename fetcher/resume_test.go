@@ -57,6 +57,7 @@ func (w *world) sent() (n int64) {
 }
 
 func (w *world) mode(mode string) *world {
+	w.told = mode == "told"
 	switch mode {
 	case "torrent":
 		w.withTorrent(64 << 10)
@@ -66,7 +67,7 @@ func (w *world) mode(mode string) *world {
 	return w
 }
 
-var modes = []string{"plain", "torrent", "digest"}
+var modes = []string{"plain", "torrent", "digest", "told"}
 
 // rounds is how many random kills are tried; scripts/soak asks for more.
 func rounds(t *testing.T, usual int) int {
@@ -91,7 +92,7 @@ func (w *world) noPartial() {
 func TestKilledAndRepeated(t *testing.T) {
 	const size, rate = 3 << 20, 8 << 20
 	for round := range rounds(t, 21) {
-		mode := modes[round%3]
+		mode := modes[round%len(modes)]
 		w := newWorld(t, size).mode(mode)
 		for range 3 {
 			w.mirror(mirrortest.Config{Rate: rate, Delay: 2 * time.Millisecond})

@@ -13,9 +13,9 @@ import (
 
 const (
 	maxDepth = 32
-	maxToken = 256 << 10 // bytes of one tag or text; its attributes cost ten times that
-	maxText  = 8 << 10   // bytes of a text that is read
-	maxWords = 200       // bytes of a foreign error
+	maxToken = 64 << 10 // bytes of one tag or text; its attributes cost ten times that
+	maxText  = 8 << 10  // bytes of a text that is read
+	maxWords = 200      // bytes of a foreign error
 )
 
 // Parse reads a Metalink 3 or 4 document in UTF-8. What it does not know it passes over; so it does with URLs, priorities,
