@@ -228,6 +228,20 @@ func TestWrongDigestHeaderBesideADeadMirror(t *testing.T) {
 	}
 }
 
+// With a mirror of another version the URL's own host has the last word, as it would have with curl.
+func TestWrongDigestHeaderBesideAnotherVersion(t *testing.T) {
+	for _, size := range []int{20_000, 3 << 20} {
+		for _, kind := range []mirrortest.FaultKind{mirrortest.Older, mirrortest.OlderSame} {
+			w := newWorld(t, size)
+			w.mirror(saying(mirrortest.Config{Rate: 8 << 20}, "Digest: SHA-256="+sum256([]byte("stale"))))
+			w.mirror(mirrortest.Config{Rate: 8 << 20, Faults: []mirrortest.Fault{{Kind: kind}}})
+			if res := w.mustFetch(); res.Verified != "" {
+				t.Error(w.describe(res))
+			}
+		}
+	}
+}
+
 // Mirrors that disagree are told apart by a digest of the URL's own host, whoever of them lies.
 func TestDigestHeaderFindsTheLiar(t *testing.T) {
 	lies := map[string]mirrortest.Fault{

@@ -240,20 +240,40 @@ func (j *job) compare(ctx context.Context) (done bool, err error) {
 }
 
 // yield is called when mirrors agree with each other, as far as they could be asked, and not with a digest that only the
-// URL's own host told: it gives way. What several gave and nobody confirmed is fetched again.
+// URL's own host told: it gives way, unless somebody has another version, which is tried first. What several gave and
+// nobody confirmed is fetched again.
 func (j *job) yield(ctx context.Context) (done bool, err error) {
 	s := j.sink
 	s.mu.Lock()
-	single := true
-	for b := range s.owner {
-		single = single && (j.checked[b] || s.owner[b] == s.owner[0])
-	}
+	single, owners := true, slices.Clone(s.owner)
 	s.mu.Unlock()
+	for b := range owners {
+		single = single && (j.checked[b] || owners[b] == owners[0])
+	}
+	stale := func(m *mirror) bool { return isStale(m.last) }
+	if !j.turned && j.blamed(stale) { // what was taken for outdated may be what fits
+		j.turned = true
+		for _, m := range j.mirrors {
+			if slices.Contains(owners, m.feed.index) {
+				j.accuse(m, "its digest differs")
+			}
+		}
+		return false, j.startAgain(ctx, stale)
+	}
 	j.distrust()
-	if single {
+	if single && !j.turned {
 		return true, nil
 	}
-	return false, j.startAgain(ctx, func(m *mirror) bool { return isWrong(m.last) || isStale(m.last) })
+	return false, j.asCurlWould(ctx)
+}
+
+// asCurlWould starts again with nothing to verify with, at the URL's own host.
+func (j *job) asCurlWould(ctx context.Context) error {
+	j.pardon()
+	own := func(m *mirror) int { return btoi(m.feed.host == hostKey(j.req.URL)) }
+	slices.SortStableFunc(j.mirrors, func(a, b *mirror) int { return own(b) - own(a) })
+	j.only, j.alone = nil, nil
+	return j.startAgain(ctx, func(m *mirror) bool { return isWrong(m.last) || isStale(m.last) })
 }
 
 // undecided is called when no copy fits what is known. A digest that only the URL's own host told gives way once more.
@@ -263,9 +283,7 @@ func (j *job) undecided(ctx context.Context) error {
 		return j.verdict()
 	}
 	j.distrust()
-	j.pardon()
-	j.only, j.alone = nil, nil
-	return j.startAgain(ctx, wrong)
+	return j.asCurlWould(ctx)
 }
 
 func (j *job) mirrorOf(feed uint16) *mirror {
@@ -322,6 +340,9 @@ func (j *job) findDisagreement(ctx context.Context) (*disagreement, error) {
 				case err != nil && errors.Is(err, ErrWrite):
 					failed = err
 				case err != nil:
+					if isStale(err) && !j.expect.digest() {
+						m.last, m.state = err, setAside // see yield
+					}
 					todo = append(todo, sp)
 					mu.Unlock()
 					return
@@ -407,7 +428,10 @@ func (m *mirror) read(ctx context.Context, from, to int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if at != from || res.StatusCode != http.StatusPartialContent || size != m.job.knownSize() {
+	if known := m.job.knownSize(); size >= 0 && size != known {
+		return nil, anotherSize(size, known)
+	}
+	if at != from || res.StatusCode != http.StatusPartialContent {
 		return nil, errNoRanges
 	}
 	data := make([]byte, to-from)
