@@ -180,6 +180,9 @@ func (p *publication) isFresh(f found, dir folder, list []dirent, name string) b
 		return false
 	}
 	is := func(suffix string, left product) bool {
+		if left.foreign && p.o.Force {
+			return false
+		}
 		if p.beside() {
 			there, ok := find(list, name+suffix)
 			return ok && there.kind.IsRegular() && dir.is(name+suffix, left)
