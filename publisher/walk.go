@@ -254,12 +254,8 @@ func (p *publication) outputs(ctx context.Context) (names []string, err error) {
 		return nil, nil
 	}
 	root, err := p.out.folder(".")
-	if err != nil {
-		if p.out.file == nil {
-			err = nil
-		}
-		return nil, err
+	if err == nil {
+		err = walk(root, ".", 0)
 	}
-	err = walk(root, ".", 0)
 	return names, err
 }
