@@ -9,7 +9,7 @@ import (
 
 var (
 	// published are packages, sources and images.
-	published = regexp.MustCompile(`(?i)\.(pkg\.tar(\.[a-z0-9]+)?|src\.tar\.[a-z0-9]+|tar\.(gz|bz2|xz|zst|lz|lz4|lzma)|tgz|tbz2?|txz|tzst|` +
+	published = regexp.MustCompile(`(?i)\.(g?pkg\.tar(\.[a-z0-9]+)?|nar\.[a-z0-9]+|src\.tar\.[a-z0-9]+|tar\.(gz|bz2|xz|zst|lz|lz4|lzma)|tgz|tbz2?|txz|tzst|` +
 		`deb|udeb|ddeb|rpm|drpm|apk|ipk|opk|xbps|eopkg|pkg|snap|flatpak|appimage|` +
 		`(iso|img|raw|qcow2|vmdk|vhdx?|vdi|wim|squashfs|sfs|ova|box)(\.(gz|bz2|xz|zst|lz4))?)$`)
 	// never are names whose content changes, what only belongs to another file, and what we write.

@@ -328,6 +328,9 @@ func (s *state) rewrite() error {
 	}
 	err = w.Flush()
 	if err == nil {
+		err = f.Sync() // to lose it would cost a reading of the whole tree
+	}
+	if err == nil {
 		err = s.dir.rename(temp, s.name)
 	}
 	if err != nil {

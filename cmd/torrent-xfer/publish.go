@@ -16,15 +16,22 @@ import (
 	"torrent-xfer/publisher"
 )
 
-const aboutPublish = `Every package, image and source archive below DIR of 256 KiB or more gets a torrent, FILE.torrent beside it.
-Run it again after each sync: only what has changed is read. Torrents of files that have gone are removed.
-Never published are databases, indexes, signatures, digests, and hidden files. Links to files are names of their own;
-links to directories are not followed.
+const aboutPublish = `Every package, image and source archive below DIR of 256 KiB or more gets a torrent, FILE.torrent beside it:
+.pkg.tar.*, .deb, .udeb, .ddeb, .rpm, .drpm, .apk, .ipk, .opk, .xbps, .eopkg, .snap, .flatpak, .appimage, .gpkg.tar, .nar.*;
+.iso, .img, .raw, .qcow2, .vmdk, .vdi, .vhd, .vhdx, .wim, .squashfs, .sfs, .ova, .box, packed or not; .tar.*, .tgz, .txz.
+--include names others instead. Never published, whatever it says, are databases, indexes, signatures, digests, hidden
+files, and what publish itself writes. --exclude wins over both.
 
-A GLOB (*, ?, [a-z]) without a slash is for the last part of a name, with one for the path below DIR.
-A --mirror is a URL that DIR itself has; of a --mirrorlist with $repo in it, the part before that.
+A GLOB (*, ?, [a-z]) without a slash is for the last part of a name, with one for the whole path below DIR; --exclude also
+leaves out directories. A --mirror is a URL that DIR itself has; of a --mirrorlist with $repo in it, the part before that.
 
-What is known of the last run stands in DIR/` + publisher.StateName + `, which may be deleted: then all is read again.
+Run it again after each sync: only what has changed is read. Torrents of files that have gone, or are published no more, are
+removed; a torrent that others made stays as long as it fits its file. Links to files are names of their own, and their target is
+read once; links to directories are not followed; links out of DIR, and what is no regular file, are refused.
+What was read stands in DIR/` + publisher.StateName + `, which may be deleted: then all is read again.
+
+--json prints one object: files, unchanged, hashed (contents), hashed_bytes, written and removed (paths), notes and problems
+(path, message), error. A problem with a file does not end the run; its status is 1 then.
 
 `
 
