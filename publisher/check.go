@@ -23,7 +23,7 @@ func (p *publication) check(ctx context.Context) error {
 	}
 	p.report.Files = len(t.files)
 	of := map[identity]*content{}
-	var big, small []*content
+	var list []*content
 	var total int64
 	for _, f := range t.files {
 		c := of[f.id()]
@@ -31,21 +31,12 @@ func (p *publication) check(ctx context.Context) error {
 			c = &content{stamp: f.stamp, device: f.device}
 			of[f.id()] = c
 			total += f.size
-			if f.size < large {
-				small = append(small, c)
-			} else {
-				big = append(big, c)
-			}
+			list = append(list, c)
 		}
 		c.names = append(c.names, f.path)
 	}
 	p.event(Event{Kind: Planned, Bytes: total})
-	for _, c := range big {
-		if ctx.Err() == nil {
-			p.checkContent(ctx, c, p.o.Jobs)
-		}
-	}
-	p.each(ctx, len(small), func(i int) { p.checkContent(ctx, small[i], 1) })
+	p.smallFirst(ctx, list, func(c *content, workers int) { p.checkContent(ctx, c, workers) })
 	return context.Cause(ctx)
 }
 

@@ -50,6 +50,8 @@ func (p *publication) publish(ctx context.Context) (err error) {
 	if p.write && p.o.State != "" {
 		p.state.clean()
 	}
+	ctx, p.abort = context.WithCancelCause(ctx)
+	defer p.abort(nil)
 	t, err := p.walk(ctx)
 	if err != nil {
 		return err
@@ -171,15 +173,25 @@ func (p *publication) makeNew(ctx context.Context, list []*content) {
 		}
 		return
 	}
-	var small []*content
+	p.smallFirst(ctx, list, func(c *content, workers int) { p.hashAndMake(ctx, c, workers) })
+}
+
+// smallFirst calls do for small files in parallel, and then for each large one with all workers.
+func (p *publication) smallFirst(ctx context.Context, list []*content, do func(c *content, workers int)) {
+	var small, big []*content
 	for _, c := range list {
 		if c.size < large {
 			small = append(small, c)
-		} else if ctx.Err() == nil {
-			p.hashAndMake(ctx, c, p.o.Jobs)
+		} else {
+			big = append(big, c)
 		}
 	}
-	p.each(ctx, len(small), func(i int) { p.hashAndMake(ctx, small[i], 1) })
+	p.each(ctx, len(small), func(i int) { do(small[i], 1) })
+	for _, c := range big {
+		if ctx.Err() == nil {
+			do(c, p.o.Jobs)
+		}
+	}
 }
 
 // announce tells what becomes of the outputs of a file that is to be read.
@@ -307,6 +319,9 @@ func (p *publication) make(ctx context.Context, c *content, h *metainfo.Hashes, 
 			err = p.compare(name, h, e)
 		}
 		switch {
+		case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EROFS):
+			p.abort(fmt.Errorf("%s: %w", name, err)) // the others would fail as well
+			return
 		case err != nil:
 			p.problem(name, err)
 		case p.write:

@@ -98,7 +98,7 @@ type Report struct {
 
 // Publish brings the torrents of the tree at dir up to date. A file that cannot be read, or vanishes or changes meanwhile,
 // is a Problem event; the run goes on. The Report is never nil. The error is context.Cause(ctx), one of this package, or
-// tells why nothing could be done at all.
+// tells why nothing could be done at all, or no more: no space left, a read-only file system.
 //
 // Symbolic links to files are names of their own; the content is read once. Links that lead out of dir are problems,
 // links to directories are not followed, hidden names are skipped. Nothing outside of dir, Out and State is written, whatever

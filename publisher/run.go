@@ -34,6 +34,7 @@ type publication struct {
 	state      *state           // nil: Check
 	owners     map[string]found // Flat: by output, the first file of that name
 	write      bool             // not DryRun, not Check
+	abort      context.CancelCauseFunc
 
 	mu     sync.Mutex // of all below, and of OnEvent
 	report Report
@@ -173,11 +174,15 @@ func (p *publication) event(e Event) {
 
 // problem tells what is wrong with file, without the name of the system call and the path, which err may hold.
 func (p *publication) problem(file string, err error) {
+	p.event(Event{Kind: Problem, Path: file, Message: bare(err).Error()})
+}
+
+func bare(err error) error {
 	var in *fs.PathError
 	if errors.As(err, &in) {
-		err = in.Err
+		return in.Err
 	}
-	p.event(Event{Kind: Problem, Path: file, Message: err.Error()})
+	return err
 }
 
 func (p *publication) note(file, message string) {
@@ -209,7 +214,7 @@ func (d folder) replace(name string, data []byte) (stamp, error) {
 	}
 	if err != nil {
 		d.remove(temp)
-		return stamp{}, err
+		return stamp{}, bare(err)
 	}
 	return stampOf(info), nil
 }

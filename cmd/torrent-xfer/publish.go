@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -160,7 +161,7 @@ func publishCommand(env Env, c *cli.Context) error {
 			f.next = "wait until it is done"
 		case errors.Is(err, publisher.ErrVanished):
 			f.next = "if that is meant so, say --prune"
-		case errors.Is(err, os.ErrPermission):
+		case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS):
 			f.status = exitWrite
 		default:
 			f.next = "run it again when that is mended"
