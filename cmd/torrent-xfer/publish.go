@@ -126,7 +126,7 @@ func publishCommand(env Env, c *cli.Context) error {
 		}
 		return usageError("%w", err)
 	}
-	if o.Out != "" && !o.DryRun {
+	if o.Out != "" && !o.DryRun && !s.publish.check {
 		if err := os.MkdirAll(o.Out, 0o777); err != nil {
 			return &failure{status: exitWrite, err: err}
 		}
@@ -215,7 +215,7 @@ func publishOptions(env Env, s settings) (publisher.Options, error) {
 func publishMirrors(env Env, s settings) (roots []string, err error) {
 	add := func(text string) error {
 		u, err := url.Parse(text)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.User != nil {
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.ContainsAny(text, "?#") || u.User != nil {
 			return errors.New("not the http or https URL of a directory, without login")
 		}
 		roots = append(roots, strings.TrimRight(text, "/"))
