@@ -5,7 +5,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -217,7 +217,9 @@ func parseEntry(text string) (path string, e *entry, ok bool) {
 	flags := f.number()
 	e.sha256 = string(f.bytes())
 	e.torrent = f.product()
-	e.metalink = f.product()
+	if f.rest != "" {
+		e.metalink = f.product()
+	}
 	e.torrent.foreign, e.metalink.foreign = flags&1 != 0, flags&2 != 0
 	return path, e, !f.bad && f.rest == "" && (e.sha256 == "" || len(e.sha256) == sha256.Size)
 }
@@ -249,11 +251,14 @@ func formatEntry(path string, e *entry) string {
 	}
 	number(e.file.size, e.file.mtime, int64(e.file.inode), e.hashed, int64(e.settings), flags)
 	b = append(b, " ."...)
-	b = hex.AppendEncode(b, []byte(e.sha256))
-	for _, p := range []product{e.torrent, e.metalink} {
+	b = base64.RawStdEncoding.AppendEncode(b, []byte(e.sha256))
+	for i, p := range []product{e.torrent, e.metalink} {
+		if i > 0 && p == (product{}) {
+			break
+		}
 		number(p.size, p.mtime, int64(p.inode))
 		b = append(b, " ."...)
-		b = hex.AppendEncode(b, p.digest[:])
+		b = base64.RawStdEncoding.AppendEncode(b, p.digest[:])
 	}
 	return string(b)
 }
@@ -277,7 +282,7 @@ func (f *fields) number() int64 {
 
 func (f *fields) bytes() []byte {
 	text, ok := strings.CutPrefix(f.next(), ".")
-	b, err := hex.DecodeString(text)
+	b, err := base64.RawStdEncoding.Strict().DecodeString(text)
 	f.bad = f.bad || err != nil || !ok
 	return b
 }
