@@ -148,6 +148,21 @@ func snapshot(t testing.TB, dir string) map[string]string {
 	return all
 }
 
+// below are the paths of the files below dir.
+func below(t testing.TB, dir string) (paths []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			paths = append(paths, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
 func wantSame(t testing.TB, before, after map[string]string) {
 	t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(before)) {
@@ -166,9 +181,10 @@ func wantSame(t testing.TB, before, after map[string]string) {
 func outputs(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for name := range snapshot(t, dir) {
-		if _, ok := isOutput(filepath.Base(name)); ok {
-			all[name] = string(read(t, filepath.Join(dir, name)))
+	for _, path := range below(t, dir) {
+		if _, ok := isOutput(filepath.Base(path)); ok {
+			name, _ := filepath.Rel(dir, path)
+			all[name] = string(read(t, path))
 		}
 	}
 	return all
