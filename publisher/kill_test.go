@@ -179,7 +179,9 @@ func TestKilled(t *testing.T) {
 		cmd := l.start(t)
 		time.Sleep(rand.N(whole))
 		cmd.Process.Kill()
-		if cmd.Wait() != nil {
+		if cmd.Wait(); cmd.ProcessState.ExitCode() > 0 {
+			t.Fatal("a run failed")
+		} else if !cmd.ProcessState.Success() {
 			killed++
 			whole += whole / 16
 		} else {
