@@ -96,6 +96,9 @@ func (f *Feed) Next(ctx context.Context) (*Claim, error) {
 func (s *Sink) hold(c *Claim) {
 	c.held = true
 	s.claims = append(s.claims, c)
+	if c.feed.name != peersName {
+		s.nudge()
+	}
 }
 
 // Begin tells the Sink what the server said before the body: the size of the whole file (-1: not told) and its version.
@@ -116,7 +119,7 @@ func (c *Claim) Begin(size int64, v validator) error {
 		}
 		if !c.held { // asked for before anything could be verified
 			b := int(c.start / blockSize)
-			if size < 0 || b >= len(s.have) || s.have[b] || s.soloBlock(b) || s.claimAt(c.start) != nil {
+			if size < 0 || b >= len(s.have) || s.have[b] || s.soloBlock(b) || s.taken(b) {
 				return errLost
 			}
 			c.end = s.size

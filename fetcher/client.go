@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"torrent-xfer/internal/netaddr"
 )
 
 const (
@@ -104,7 +106,7 @@ func (c *client) checkAddress(_, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return err
 	}
-	if !publicAddr(to.Addr().WithZone("")) && c.public() {
+	if !netaddr.Public(to.Addr().WithZone("")) && c.public() {
 		return errReach
 	}
 	return nil
@@ -120,7 +122,7 @@ func (c *client) RoundTrip(r *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		if proxy != nil && !publicHost(r.URL.Hostname()) && c.public() {
+		if proxy != nil && !netaddr.PublicHost(r.URL.Hostname()) && c.public() {
 			return nil, errReach
 		}
 		if proxy != nil {
@@ -133,7 +135,7 @@ func (c *client) RoundTrip(r *http.Request) (*http.Response, error) {
 func (c *client) originIsPublic() bool {
 	origin := c.origin.Hostname()
 	if ip, err := netip.ParseAddr(origin); err == nil {
-		return publicAddr(ip)
+		return netaddr.Public(ip)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -142,7 +144,7 @@ func (c *client) originIsPublic() bool {
 		return true // behind a proxy names need not resolve here: stay strict
 	}
 	for _, ip := range ips {
-		if publicAddr(ip.Unmap()) {
+		if netaddr.Public(ip.Unmap()) {
 			return true
 		}
 	}
@@ -157,7 +159,7 @@ func (c *client) allows(u *url.URL) bool {
 
 // reaches is the part of that which is about addresses.
 func (c *client) reaches(u *url.URL) bool {
-	return c.trusted[hostKey(u)] || publicHost(u.Hostname()) || !publicHost(c.origin.Hostname())
+	return c.trusted[hostKey(u)] || netaddr.PublicHost(u.Hostname()) || !netaddr.PublicHost(c.origin.Hostname())
 }
 
 func (c *client) checkRedirect(r *http.Request, via []*http.Request) error {

@@ -49,6 +49,7 @@ type Feed struct {
 	requests  int
 	firstByte time.Duration
 	blame     string
+	next      int // among peers: the piece to go on with
 }
 
 // open adds a source. host groups sources of one machine.
@@ -98,6 +99,12 @@ func (f *Feed) speed(now time.Time) float64 {
 	v := f.rate
 	if v == 0 {
 		v = f.prior
+	}
+	if f.name == peersName {
+		if quiet := f.quiet(now); quiet > quietAfter {
+			v *= float64(quietAfter) / float64(quiet)
+		}
+		return v
 	}
 	if c := f.claim; c != nil && c.began {
 		if f.rate == 0 { // not measured yet: a guess that fades with silence

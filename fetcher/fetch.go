@@ -57,6 +57,7 @@ type job struct {
 	workers  sync.WaitGroup
 	crew     crew
 	torrent  torrents
+	company  company
 	sizes    map[int64]map[string]bool // which hosts say what other size
 	only     *mirror                   // the one mirror that is being tried alone; nil: all may work
 	alone    []*mirror
@@ -83,7 +84,7 @@ type exit struct {
 
 func (f *Fetcher) fetch(ctx context.Context, req Request) (result *Result, err error) {
 	j := &job{Fetcher: f, req: req, log: f.Log, limit: newLimit(f.LimitRate), stall: f.StallTimeout,
-		expect: req.Expect, ended: make(chan exit, 64), said: make(chan *hearing, 1), sizes: map[int64]map[string]bool{}, tried: map[*mirror]bool{}, torrent: torrents{known: map[string]bool{}}, begun: time.Now()}
+		expect: req.Expect, ended: make(chan exit, 64), said: make(chan *hearing, 1), sizes: map[int64]map[string]bool{}, tried: map[*mirror]bool{}, torrent: torrents{known: map[string]bool{}}, company: company{ended: make(chan error, 1)}, begun: time.Now()}
 	if j.log == nil {
 		j.log = slog.New(slog.DiscardHandler)
 	}
@@ -165,6 +166,7 @@ func (j *job) fetchRemote(ctx context.Context, result *Result) error {
 		jn = &journal{path: d.partial + journalSuffix, expect: j.expect}
 	}
 	j.sink = newSink(d.file, jn)
+	j.sink.limit = j.limit
 	disk := j.sink.open("disk", "")
 	if !j.req.Volatile {
 		if info, err := d.file.Stat(); err == nil && info.Size() > 0 {
@@ -387,6 +389,11 @@ func (j *job) snapshot(kind EventKind) Event {
 			e.Mirrors++
 		}
 	}
+	j.sink.mu.Lock()
+	defer j.sink.mu.Unlock()
+	if w := j.sink.swarm; w != nil {
+		e.Peers = w.peers
+	}
 	return e
 }
 
@@ -417,4 +424,11 @@ func (j *job) fill(r *Result, err error) {
 		r.Sources = append(r.Sources, SourceReport{Name: m.String(), Bytes: m.feed.bytes, Requests: m.feed.requests,
 			FirstByte: m.feed.firstByte, Blame: m.feed.blame})
 	}
+	for _, f := range j.sink.feeds {
+		if f.name == peersName {
+			r.Sources = append(r.Sources, SourceReport{Name: f.name, Bytes: f.bytes, FirstByte: f.firstByte, Blame: f.blame})
+		}
+	}
+	r.Sources = append(r.Sources, j.sink.blamed...)
+	r.Uploaded = j.sink.uploaded
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"torrent-xfer/metainfo"
 	"torrent-xfer/metalink"
 )
 
@@ -73,6 +74,12 @@ type Fetcher struct {
 	UserAgent string
 	// Credentials returns user and password for a URL whose own userinfo is empty, as from a netrc file. nil: none.
 	Credentials func(*url.URL) (user, password string, ok bool)
+	// JoinSwarm returns the peers of a torrent that is used from now on, as a Source that opens its line with
+	// Sink.JoinSwarm; nil if they are not wanted. It is called once for each file at most, and an error costs only the
+	// peers. nil: no peers.
+	JoinSwarm func(*metainfo.Manifest) (Source, error)
+	// PeerPatience is how long peers are waited for once no mirror is left. <= 0: 10 s.
+	PeerPatience time.Duration
 	// Hosts remembers hosts between files. nil: remember nothing.
 	Hosts *HostStats
 	// OnEvent is called from one goroutine at a time and has to return quickly. nil: nobody listens.
@@ -97,6 +104,7 @@ type Result struct {
 	Duplicate  int64          `json:"duplicate"`   // of Received: bytes that were there already or had to be fetched again
 	Resumed    int64          `json:"resumed"`     // bytes found right on disk from an earlier run
 	Verified   string         `json:"verified"`    // "sha256", "sha512", "torrent", "metalink" (its pieces), "" when nothing to check against was known
+	Uploaded   int64          `json:"uploaded"`    // bytes of content given to peers
 	InfoHash   string         `json:"info_hash"`   // hex, of the torrent that was used; "": none
 	Metalink   bool           `json:"metalink"`    // what a metalink says was used
 	NotChanged bool           `json:"not_changed"` // the server answered 304 and Cached was copied
@@ -105,7 +113,7 @@ type Result struct {
 
 // SourceReport is what one source gave.
 type SourceReport struct {
-	Name      string        `json:"name"`          // the URL without credentials
+	Name      string        `json:"name"`          // the URL without credentials; "peers": all peers together; "peer ADDRESS": one that lied
 	Bytes     int64         `json:"bytes"`         // content bytes received from it
 	Requests  int           `json:"requests"`      // HTTP requests for content
 	FirstByte time.Duration `json:"first_byte_ns"` // from its first request to its first content byte; 0: none came
@@ -129,6 +137,7 @@ type Event struct {
 	Done    int64   // bytes of content in place
 	Rate    float64 // bytes/s over the last seconds
 	Mirrors int     // mirrors in use
+	Peers   int     // peers connected
 	Known   int     // mirrors known, in use or not
 	Source  string  // Retried: the source
 	Message string  // Retried: why, one line without control characters

@@ -158,6 +158,8 @@ func (j *job) run(ctx context.Context) (err error) {
 			if err := j.heard(ctx, o); err != nil {
 				return err
 			}
+		case err := <-j.company.ended:
+			j.parted(err)
 		case <-j.sink.doubted:
 			if err := j.doubt(ctx); err != nil {
 				return err
@@ -268,7 +270,7 @@ func (j *job) staff(ctx context.Context) error {
 		}
 		j.hire(ctx, m, now)
 	}
-	if j.working() == 0 && !j.patient() {
+	if j.working() == 0 && !j.patient() && !j.countsOnPeers(now) {
 		return j.exhausted(ctx)
 	}
 	return nil

@@ -68,9 +68,13 @@ func (s *Sink) gaveWrong(f *Feed, b int) bool {
 
 // outlook is what is known of all sources together.
 func (s *Sink) outlook(now time.Time) (remaining float64, mean, total float64, n int) {
-	known := 0
+	known, peers := 0, 0.0
 	for _, g := range s.feeds {
 		if !g.active {
+			continue
+		}
+		if g.name == peersName { // one more helps nothing to a mirror's share
+			peers = g.speed(now)
 			continue
 		}
 		n++
@@ -83,7 +87,7 @@ func (s *Sink) outlook(now time.Time) (remaining float64, mean, total float64, n
 		mean = total / float64(known)
 		total += mean * float64(n-known)
 	}
-	return float64(s.size - s.got), mean, total, n
+	return float64(s.size - s.got), mean, total + peers, n
 }
 
 // ration is how many bytes f should be given now. 0: others will be done sooner without it.
@@ -148,6 +152,9 @@ func (s *Sink) assign(f *Feed, now time.Time) *Claim {
 	}
 	if c := s.assignSolo(f, now); c != nil {
 		return c
+	}
+	if s.amongPeers() && !f.whole {
+		return s.assignAmong(f, now)
 	}
 	lo, hi := s.gap()
 	if lo == hi {
@@ -245,7 +252,7 @@ func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
 	var split int64
 	var gain float64
 	for _, c := range s.claims {
-		if c.lost || c.feed == f || c.end < 0 || c.pos >= c.end {
+		if c.lost || c.feed == f || c.feed.name == peersName || c.end < 0 || c.pos >= c.end {
 			continue
 		}
 		low := c.block()
@@ -294,6 +301,7 @@ func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
 // cut ends c at split. A claim that has nothing left is over, and its request with it.
 func (s *Sink) cut(c *Claim, split int64) {
 	c.end = split
+	s.nudge()
 	if split <= c.pos && c.busy <= c.pos {
 		since := c.feed.last
 		if !c.began {
@@ -319,6 +327,9 @@ func (s *Sink) soften(c *Claim) {
 	b := blocks(from)
 	now := time.Now()
 	want := min(s.ration(c.feed, now), max(int64(c.feed.speed(now)*stepSeconds), probeBytes))
+	if s.amongPeers() {
+		want = min(want, int64(c.feed.speed(now)*amongSeconds))
+	}
 	limit := min(len(s.have), b+max(blocks(want), 1))
 	for b < limit && !s.have[b] && !s.taken(b) && !s.soloBlock(b) {
 		b++
@@ -332,7 +343,7 @@ func (s *Sink) soften(c *Claim) {
 // extend lets an open claim go on where it ended: over free blocks, over what is here already if reading it again costs
 // less than a new request, or over the range of a slower source.
 func (s *Sink) extend(c *Claim) bool {
-	if !s.many || c.end >= s.size {
+	if !s.many || c.end >= s.size || s.amongPeers() && !c.feed.whole {
 		return false
 	}
 	now := time.Now()
@@ -357,7 +368,7 @@ func (s *Sink) extend(c *Claim) bool {
 		}
 		other := s.claimAt(off)
 		if other != nil && other != c {
-			if other.lost || other.solo {
+			if other.lost || other.solo || other.feed.name == peersName {
 				return false
 			}
 			low := other.block()

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"torrent-xfer/metainfo"
+
+	"golang.org/x/time/rate"
 )
 
 // A Source puts bytes of one file into a Sink until the Sink is full (nil) or ctx ends. Any other error says why the
@@ -71,7 +73,11 @@ type Sink struct {
 	salvaging bool              // the disk is being looked through: mirrors take little
 	feeds     []*Feed
 	claims    []*Claim
-	failed    error // the file cannot be written
+	failed    error          // the file cannot be written
+	swarm     *Swarm         // nil: no peers
+	limit     *rate.Limiter  // of all bytes received; nil: none
+	blamed    []SourceReport // peers
+	uploaded  int64          // to peers
 
 	received, duplicate int64
 
@@ -92,10 +98,11 @@ const (
 
 // verdict remembers one failed copy of a piece.
 type verdict struct {
-	from *Feed // nil: mixed
-	hash [32]byte
-	own  []uint16 // by block of the piece, mixed only
-	crc  []uint32
+	from    *Feed // nil: mixed
+	hash    [32]byte
+	own     []uint16 // by block of the piece, mixed only
+	crc     []uint32
+	attempt int // mixed, peers among them: counts their failed copies of this piece
 }
 
 func newSink(file *os.File, j *journal) *Sink {
@@ -131,6 +138,7 @@ func (s *Sink) verifies() bool {
 func (s *Sink) wake() {
 	close(s.changed)
 	s.changed = make(chan struct{})
+	s.nudge()
 }
 
 func blocks(n int64) int { return int((n + blockSize - 1) / blockSize) }
@@ -220,6 +228,9 @@ func (s *Sink) dropManifest() {
 	s.bad, s.solo = map[int][]verdict{}, map[int]bool{}
 	s.queue, s.pending = nil, 0
 	s.generation++
+	if w := s.swarm; w != nil {
+		w.feed.active, s.swarm = false, nil
+	}
 }
 
 func (s *Sink) forget(b int) {
@@ -395,6 +406,8 @@ func (s *Sink) badPiece(p int, hash [32]byte) {
 	for b := lo; b < hi; b++ {
 		single = single && s.owner[b] == s.owner[lo]
 	}
+	peers := s.swarm != nil && s.owner[lo] == s.swarm.feed.index // many, of whom each may lie
+	single = single && !peers
 	v := verdict{hash: hash}
 	if single {
 		v.from = s.feeds[s.owner[lo]]
@@ -405,7 +418,9 @@ func (s *Sink) badPiece(p int, hash [32]byte) {
 	for b := lo; b < hi; b++ {
 		s.forget(b)
 	}
-	s.solo[p] = true
+	if alone := s.badFromPeers(p, &v); !alone {
+		s.solo[p] = true
+	}
 	for _, o := range s.bad[p] {
 		if single && o.from != nil && o.from.host != v.from.host && o.hash == hash {
 			select {
@@ -424,8 +439,9 @@ func (s *Sink) badPiece(p int, hash [32]byte) {
 func (s *Sink) blameMixed(p int) {
 	lo, _ := s.pieceBlocks(p)
 	for _, v := range s.bad[p] {
+		s.wrongFromPeers(p, v)
 		for i := range v.own {
-			if v.crc[i] != s.sum[lo+i] {
+			if v.crc[i] != s.sum[lo+i] && s.feeds[v.own[i]].name != peersName {
 				s.feeds[v.own[i]].ban(&wrongBytes{fmt.Sprintf("sent wrong bytes (piece %d)", p), -1, [32]byte{}})
 			}
 		}
@@ -458,7 +474,12 @@ func (s *Sink) progress() (done, size int64, rate float64) {
 	now := time.Now()
 	for _, c := range s.claims {
 		done += max(0, c.pos-c.block())
-		rate += c.feed.speed(now)
+		if c.feed.name != peersName {
+			rate += c.feed.speed(now)
+		}
+	}
+	if s.swarm != nil {
+		rate += s.swarm.feed.speed(now)
 	}
 	if s.size >= 0 {
 		done = min(done, s.size)

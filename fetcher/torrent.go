@@ -265,6 +265,7 @@ func (j *job) adopt(ctx context.Context, m *metainfo.Manifest) error {
 	}
 	if old != nil && old.Equal(m) {
 		j.addWebSeeds(m)
+		j.joinSwarm(ctx, m)
 		return nil
 	}
 	if old != nil || size >= 0 && size != m.Size {
@@ -280,6 +281,7 @@ func (j *job) adopt(ctx context.Context, m *metainfo.Manifest) error {
 	j.crew.planned = false
 	j.addWebSeeds(m)
 	j.salvage(ctx)
+	j.joinSwarm(ctx, m)
 	return nil
 }
 
@@ -494,6 +496,7 @@ func (j *job) rejectTorrent(ctx context.Context) error {
 		return nil
 	}
 	j.torrent.rejected = append(j.torrent.rejected, m)
+	j.leaveSwarm()
 	ev := j.snapshot(Retried)
 	ev.Source, ev.Message = nameOf(m), "does not fit the file"
 	j.event(ev)

@@ -29,6 +29,7 @@ const (
 	// for. With these limits that is 64 MiB at most, and a repository of 6000 files fits.
 	maxElements     = 3 << 14   // keys and values in all
 	maxBesideHashes = 3 << 20   // bytes
+	maxInfo         = 256 << 10 // bytes beside the piece hashes of an info dictionary that is kept
 	maxName         = 255       // bytes of one path element
 	maxURL          = 2048      // bytes
 	maxURLs         = 256       // web seeds, and trackers, of one torrent
@@ -53,7 +54,10 @@ type Manifest struct {
 	WebSeeds []string
 	// Trackers are the announce URLs in their tiers (BEP 12): http, https and udp, at most 256.
 	Trackers [][]string
+	// Private says that peers may be had from the trackers alone (BEP 27).
+	Private bool
 
+	info     []byte   // nil: Metainfo has none
 	identity [32]byte // SHA-256 of the info dictionary as it stands in the metainfo; see identify if there is none
 	v2       bool     // hashes are SHA-256 subtrees of BEP 52, 32 bytes each
 	flat256  bool     // hashes are SHA-256 of the pieces themselves; neither: SHA-1, 20 bytes each
@@ -161,6 +165,24 @@ func (m *Manifest) sumFlat(r io.ReaderAt, i int, buf []byte) (sum [32]byte, err 
 // Equal reports whether both speak of the same file of the same info dictionary.
 func (m *Manifest) Equal(o *Manifest) bool {
 	return m.identity == o.identity && m.Name == o.Name && m.Size == o.Size
+}
+
+// Metainfo returns the least metainfo that a BitTorrent client needs to verify the file: the info dictionary and, if it is a
+// v2 torrent, the file's piece layer. It is nil if the torrent is one of several files, if it says more than
+// 256 KiB beside the hashes, or if m was read from JSON.
+func (m *Manifest) Metainfo() []byte {
+	if m.info == nil {
+		return nil
+	}
+	data := append([]byte("d4:info"), m.info...)
+	if m.v2 {
+		data = append(data, "12:piece layersd"...)
+		if m.Size > m.PieceLength {
+			data = fmt.Appendf(data, "%d:%s%d:%s", len(m.root), m.root[:], len(m.hashes), m.hashes)
+		}
+		data = append(data, 'e')
+	}
+	return append(data, 'e')
 }
 
 func (m *Manifest) hashLength() int {

@@ -49,7 +49,10 @@ func parse(data []byte, name string, survey bool) (*Manifest, error) {
 	}
 	m := &Manifest{
 		Name: p.last(), Size: p.size, PieceLength: p.info.PieceLength, v2: p.hasV2,
-		identity: sha256.Sum256(f.infoBytes),
+		identity: sha256.Sum256(f.infoBytes), Private: f.info.Private != nil && *f.info.Private,
+	}
+	if p.path == nil && len(f.infoBytes)-len(p.info.Pieces) <= maxInfo {
+		m.info = bytes.Clone(f.infoBytes)
 	}
 	if p.hasV1 {
 		m.InfoHash = fmt.Sprintf("%x", sha1.Sum(f.infoBytes))

@@ -12,6 +12,7 @@ import (
 
 const (
 	mayRead  = ll.AccessFSReadFile | ll.AccessFSReadDir
+	mayRun   = ll.AccessFSExecute | ll.AccessFSReadFile
 	mayWrite = mayRead | ll.AccessFSWriteFile | ll.AccessFSMakeReg | ll.AccessFSRemoveFile | ll.AccessFSTruncate
 	fsRights = 1<<16 - 1 // all of Landlock ABI 5
 	scopes   = 1<<2 - 1  // abstract sockets and signals
@@ -20,6 +21,12 @@ const (
 // systemReads is what names and certificates are looked up in.
 var systemReads = []string{"/etc", "/usr/share", "/usr/local/share/ca-certificates", "/usr/lib/ssl", "/run/systemd/resolve",
 	"/run/NetworkManager", "/run/resolvconf", "/var/lib/ca-certificates"}
+
+// loaders and libraries are what a program that is not linked statically needs to start.
+var (
+	loaders   = []string{"/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1"}
+	libraries = []string{"/lib", "/lib64", "/usr/lib", "/usr/lib64"}
+)
 
 // confine gives up, for the whole process and for good, everything that the download does not need: writing outside the
 // directories of to, reading outside of it and of what names and certificates need, listening, signals to others, new
@@ -51,6 +58,13 @@ func confine(env Env, to reach) (string, error) {
 	allow(mayWrite, 0, to.write...)
 	allow(ll.AccessFSRemoveDir, 0, to.clear...)
 	allow(ll.AccessFSMakeDir|ll.AccessFSRemoveDir, 0, to.shape...)
+	if to.run != "" {
+		allow(0, mayRun, append(loaders, to.run)...)
+		allow(mayRead, ll.AccessFSReadFile, libraries...)
+	}
+	for _, port := range to.listen {
+		rules = append(rules, landlock.BindTCP(port))
+	}
 	allow(mayRead, ll.AccessFSReadFile, to.read...)
 	allow(mayRead, ll.AccessFSReadFile, systemReads...)
 	allow(mayRead, ll.AccessFSReadFile, filepath.SplitList(env.get("SSL_CERT_DIR"))...)
@@ -66,7 +80,7 @@ func confine(env Env, to reach) (string, error) {
 		return "no new privileges", err
 	}
 	text := fmt.Sprintf("Landlock ABI %d: writes only where the file goes and to the cache, reads only what it needs, no new privileges", abi)
-	if abi >= 4 {
+	if abi >= 4 && to.listen == nil {
 		text += ", no listening"
 	}
 	return text, nil

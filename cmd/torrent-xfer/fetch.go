@@ -175,7 +175,11 @@ func (d *download) run() error {
 		signal.Ignore(syscall.SIGPIPE) // a reader that leaves is an error, not our death
 	}
 	show := newDisplay(env, s, printable(d.name()))
-	d.confine(req, streamed, show.log())
+	with, err := d.company(req)
+	if err != nil {
+		return err
+	}
+	d.confine(req, with, streamed, show.log())
 
 	ctx, stop := d.lifetime()
 	defer stop()
@@ -188,6 +192,12 @@ func (d *download) run() error {
 	}
 	f := d.fetcher()
 	f.Hosts, f.OnEvent, f.Log = hosts, onEvent, show.log()
+	if with != nil {
+		f.JoinSwarm = with.join(d, req, show)
+		if with.always {
+			f.PeerPatience = alwaysPatient
+		}
+	}
 	result, err := f.Fetch(ctx, req)
 	if cause := context.Cause(ctx); err != nil && cause != nil && ctx.Err() != nil {
 		err = cause
@@ -283,7 +293,7 @@ func (d *download) loadHosts() *fetcher.HostStats {
 }
 
 // confine gives root's rights up before the first packet.
-func (d *download) confine(req fetcher.Request, streamed bool, log *slog.Logger) {
+func (d *download) confine(req fetcher.Request, with *company, streamed bool, log *slog.Logger) {
 	if d.env.UID != 0 {
 		return
 	}
@@ -309,6 +319,9 @@ func (d *download) confine(req fetcher.Request, streamed bool, log *slog.Logger)
 	}
 	if d.url.Scheme == "file" {
 		to.read = append(to.read, d.url.Path)
+	}
+	if with != nil {
+		to.run, to.listen = with.worker, []uint16{uint16(with.options.Port)}
 	}
 	text, err := confine(d.env, to)
 	if err != nil {

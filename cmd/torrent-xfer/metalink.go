@@ -49,7 +49,12 @@ func localMetalink(env Env, text string, urlErr error) ([]byte, error) {
 // follow gets the metalink at d.url, which is to be followed, and aims at what it describes.
 func (d *download) follow() error {
 	f := d.fetcher()
-	d.confine(fetcher.Request{Dest: d.env.path(fileName(d.url))}, false, slog.New(slog.DiscardHandler))
+	req := fetcher.Request{URL: d.url, Dest: d.env.path(fileName(d.url))}
+	with, err := d.company(req)
+	if err != nil {
+		return err
+	}
+	d.confine(req, with, false, slog.New(slog.DiscardHandler))
 	ctx, stop := d.lifetime()
 	defer stop()
 	began := time.Now()

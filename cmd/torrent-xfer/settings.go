@@ -36,6 +36,7 @@ type settings struct {
 	create                   createSettings
 	publish                  publishSettings
 	inspect                  inspectSettings
+	peers                    peersSettings
 }
 
 const (
@@ -64,7 +65,7 @@ var allVerbs = []string{cmdFetch, "mirrors", "doctor", "publish", "create", "met
 
 func settingsTable() []setting {
 	fetch, lists := []string{cmdFetch}, []string{cmdFetch, "mirrors"}
-	return slices.Concat(publishSettingsTable(), createSettingsTable(), metainfoSettings(), bencodeSettings(), []setting{
+	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(fetch), metainfoSettings(), bencodeSettings(), []setting{
 		{name: "output", aliases: []string{"o", "O"}, value: true, verbs: fetch,
 			usage: "write to `FILE`; - is standard output",
 			set:   func(s *settings, v string) error { s.output = standard(v); return notEmpty(v) }},
@@ -153,7 +154,7 @@ type place struct {
 
 // loadSettings reads the flags, the environment and the configuration files, in this order of weight.
 func loadSettings(env Env, c *cli.Context, verb string) (settings, error) {
-	s := settings{torrent: "auto", progress: "auto"}
+	s := settings{torrent: "auto", progress: "auto", peers: peersSettings{when: "auto"}}
 	flags := place{func(s setting) string { return "--" + s.name }, map[string][]string{}}
 	around := place{setting.env, map[string][]string{}}
 	table := settingsOf(verb)

@@ -84,6 +84,18 @@ var never = map[string]map[string]string{
 		"github.com/schollz/progressbar/v3": "publishing tells events and draws nothing",
 		"github.com/anacrolix/torrent":      "the client is internal/swarm's",
 	},
+	module + "/internal/peers": {
+		"github.com/anacrolix/torrent": "a crash of the client must not be one of the download",
+		"github.com/urfave/cli/v2":     "a source has no command line",
+	},
+	module + "/internal/swarm": {
+		"github.com/urfave/cli/v2":          "the worker takes no arguments",
+		"github.com/schollz/progressbar/v3": "the worker draws nothing",
+	},
+	module + "/cmd/torrent-xfer-swarm": {
+		module + "/internal/mirrortest":  "for tests and demo only",
+		module + "/internal/trackertest": "for tests only",
+	},
 	module + "/mirrorlist": {
 		module + "/fetcher":                 "lists are pure",
 		"net/http":                          "lists are pure",
@@ -93,6 +105,7 @@ var never = map[string]map[string]string{
 		"github.com/anacrolix/torrent":      "the client is internal/swarm's",
 	},
 	module + "/cmd/torrent-xfer": {
+		"github.com/anacrolix/torrent": "peers are spoken to by a process of its own, cmd/torrent-xfer-swarm",
 		module + "/internal/mirrortest": "for tests and demo only",
 	},
 }

@@ -1,4 +1,5 @@
-package fetcher
+// Package netaddr tells addresses on the internet from those of this machine and of private networks.
+package netaddr
 
 import (
 	"net/netip"
@@ -28,9 +29,9 @@ func prefixes(list ...string) []netip.Prefix {
 	return out
 }
 
-// publicAddr reports whether ip is an address on the internet: not this host, this link, a private or shared network,
+// Public reports whether ip is an address on the internet: not this host, this link, a private or shared network,
 // multicast, or reserved, nor an IPv6 form of such an IPv4 address. One with a zone is not.
-func publicAddr(ip netip.Addr) bool {
+func Public(ip netip.Addr) bool {
 	if !ip.IsValid() || ip.Zone() != "" {
 		return false
 	}
@@ -41,9 +42,9 @@ func publicAddr(ip netip.Addr) bool {
 	raw := ip.As16()
 	switch {
 	case nat64.Contains(ip):
-		return publicAddr(netip.AddrFrom4([4]byte(raw[12:16])))
+		return Public(netip.AddrFrom4([4]byte(raw[12:16])))
 	case sixToFour.Contains(ip):
-		return publicAddr(netip.AddrFrom4([4]byte(raw[2:6])))
+		return Public(netip.AddrFrom4([4]byte(raw[2:6])))
 	}
 	return globalIPv6.Contains(ip) && !inAny(ip, specialIPv6)
 }
@@ -57,11 +58,11 @@ func inAny(ip netip.Addr, list []netip.Prefix) bool {
 	return false
 }
 
-// publicHost reports whether a URL's host, without port, may be on the internet as far as its text tells. A literal
-// address has to be public and in its usual spelling. What a name resolves to is for publicAddr to judge.
-func publicHost(host string) bool {
+// PublicHost reports whether a URL's host, without port, may be on the internet as far as its text tells. A literal
+// address has to be public and in its usual spelling. What a name resolves to is for Public to judge.
+func PublicHost(host string) bool {
 	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")); err == nil {
-		return publicAddr(ip)
+		return Public(ip)
 	}
 	host = strings.ToLower(host)
 	if strings.ContainsFunc(host, func(r rune) bool { return r >= utf8.RuneSelf }) {
@@ -83,7 +84,7 @@ func publicHost(host string) bool {
 	case last[0] >= '0' && last[0] <= '9':
 		// No top-level domain begins with a digit: 127.1, 0177.0.0.1, 1.2.3.0x4 and what else inet_aton takes.
 		ip, err := netip.ParseAddr(strings.Join(labels, "."))
-		return err == nil && publicAddr(ip)
+		return err == nil && Public(ip)
 	}
 	return true
 }

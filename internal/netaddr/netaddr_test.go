@@ -1,4 +1,4 @@
-package fetcher
+package netaddr
 
 import (
 	"net/netip"
@@ -27,11 +27,11 @@ func TestPublicAddr(t *testing.T) {
 		"64:ff9b::127.0.0.1": false, "64:ff9b::10.0.0.1": false, "64:ff9b::192.168.1.1": false, "64:ff9b:1::1.1.1.1": false,
 		"2002:7f00:1::": false, "2002:a00:1::1": false, "2002:c0a8:101::1": false, "2002:a9fe:a9fe::1": false,
 	} {
-		if got := publicAddr(netip.MustParseAddr(text)); got != want {
+		if got := Public(netip.MustParseAddr(text)); got != want {
 			t.Errorf("%s: %v", text, got)
 		}
 	}
-	if publicAddr(netip.Addr{}) {
+	if Public(netip.Addr{}) {
 		t.Error("the zero address is public")
 	}
 }
@@ -50,7 +50,7 @@ func TestPublicHost(t *testing.T) {
 		"0177.0.0.1": false, "127.0.0.01": false, "1.1.1.1.1": false, "1.1.1": false, "1.1.1.256": false, "1.1.1.0x1": false, "0": false,
 		"１２７.０.０.１": false, "127。0。0。1": false, "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ": false, "printer.ｌocal": false, "bad\u202e.example": false,
 	} {
-		if got := publicHost(host); got != want {
+		if got := PublicHost(host); got != want {
 			t.Errorf("%q: %v", host, got)
 		}
 	}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"torrent-xfer/fetcher"
+	"torrent-xfer/internal/netaddr"
+	"torrent-xfer/internal/peers"
+	"torrent-xfer/metainfo"
+)
+
+const (
+	workerName    = "torrent-xfer-swarm"
+	peersMinimum  = 4 << 20 // bytes; below that a file is here before peers are found
+	alwaysPatient = time.Minute
+	maxBlocklist  = 64 << 20
+)
+
+// peersSettings are what the user wants of peers.
+type peersSettings struct {
+	when       string // auto, never or always
+	options    peers.Options
+	blocklists []string
+}
+
+func peersSettingsTable(verbs []string) []setting {
+	return []setting{
+		{name: "peers", value: true, lasting: true, verbs: verbs,
+			usage: "exchange the file with others who fetch it; `WHEN` is auto (it has a torrent, is above 4 MiB, and no proxy is set), never or always",
+			set:   oneOf(func(s *settings) *string { return &s.peers.when }, "auto", "never", "always")},
+		{name: "port", value: true, lasting: true, verbs: verbs, usage: "take connections of peers at `PORT` (default: any free one)",
+			set: func(s *settings, v string) error {
+				n, err := strconv.ParseUint(v, 10, 16)
+				if err != nil {
+					return fmt.Errorf("%q is not a port", v)
+				}
+				s.peers.options.Port = int(n)
+				return nil
+			}},
+		{name: "interface", value: true, lasting: true, verbs: verbs, usage: "take connections of peers at interface or address `NAME` only",
+			set: func(s *settings, v string) error { s.peers.options.Interface = v; return notEmpty(v) }},
+		{name: "limit-upload", value: true, lasting: true, verbs: verbs, usage: "give peers `RATE` bytes/s at most: 500k, 2M, 1.5MiB",
+			set: func(s *settings, v string) error {
+				return parseBytes(strings.TrimSuffix(v, "/s"), &s.peers.options.LimitUpload)
+			}},
+		{name: "max-peers", value: true, lasting: true, verbs: verbs, usage: "be connected with `N` peers at once at most (default: 50)",
+			set: func(s *settings, v string) (err error) {
+				n := &s.peers.options.MaxPeers
+				if *n, err = strconv.Atoi(v); err != nil || *n < 1 {
+					return fmt.Errorf("%q is not a number of peers", v)
+				}
+				return nil
+			}},
+		{name: "encryption", value: true, lasting: true, verbs: verbs, usage: "encrypt what peers exchange; `HOW` is prefer, require or never",
+			set: oneOf(func(s *settings) *string { return &s.peers.options.Encryption }, "prefer", "require", "never")},
+		{name: "dht", lasting: true, verbs: verbs, usage: "look for peers in the DHT too",
+			set: func(s *settings, v string) error { return parseBool(v, &s.peers.options.DHT) }},
+		{name: "dht-node", value: true, many: true, lasting: true, verbs: verbs, usage: "enter the DHT at `HOST:PORT`, not at the usual places; implies --dht",
+			set: func(s *settings, v string) error {
+				if _, _, err := net.SplitHostPort(v); err != nil {
+					return fmt.Errorf("%q is not HOST:PORT", v)
+				}
+				s.peers.options.DHT, s.peers.options.DHTNodes = true, append(s.peers.options.DHTNodes, v)
+				return nil
+			}},
+		{name: "no-lpd", lasting: true, verbs: verbs, usage: "do not look for peers on the local network",
+			set: func(s *settings, v string) error { return parseBool(v, &s.peers.options.NoLPD) }},
+		{name: "blocklist", value: true, many: true, lasting: true, verbs: verbs,
+			usage: "never speak to the addresses in `FILE`: one, a prefix or a range (NAME:FIRST-LAST) a line",
+			set:   func(s *settings, v string) error { s.peers.blocklists = append(s.peers.blocklists, v); return nil }},
+	}
+}
+
+// oneOf stores a value that has to be one of a few.
+func oneOf(at func(*settings) *string, words ...string) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		if !slices.Contains(words, v) {
+			return fmt.Errorf("%q is none of %s", v, strings.Join(words, ", "))
+		}
+		*at(s) = v
+		return nil
+	}
+}
+
+// company is the swarm that a download may join. nil: none.
+type company struct {
+	worker  string
+	options peers.Options
+	always  bool
+}
+
+// company finds out whether peers are wanted, and can be had.
+func (d *download) company(req fetcher.Request) (*company, error) {
+	s := d.settings.peers
+	always := s.when == "always"
+	if s.when == "never" || d.settings.torrent == "none" || req.Volatile || d.url.Scheme == "file" ||
+		!always && (req.Expect.Size > 0 && req.Expect.Size <= peersMinimum || proxied(d.env, d.url)) {
+		return nil, nil
+	}
+	c := &company{options: s.options, always: always}
+	c.options.UserAgent = "torrent-xfer/" + version
+	for _, name := range s.blocklists {
+		list, err := readBlocklist(d.env.path(name))
+		if err != nil {
+			return nil, usageError("--blocklist: %w", err)
+		}
+		c.options.Block = append(c.options.Block, list...)
+	}
+	var err error
+	if c.worker, err = findWorker(d.env); err != nil && always {
+		return nil, &failure{status: exitFailed, file: d.name(), err: fmt.Errorf("no peers: %w", err), next: "install " + workerName + " beside torrent-xfer, or leave --peers always out"}
+	}
+	if err != nil {
+		return nil, nil
+	}
+	return c, nil
+}
+
+// join makes the source of peers for a torrent that is in use.
+func (c *company) join(d *download, req fetcher.Request, show *display) func(*metainfo.Manifest) (fetcher.Source, error) {
+	return func(m *metainfo.Manifest) (fetcher.Source, error) {
+		if !c.always && m.Size <= peersMinimum {
+			return nil, nil
+		}
+		return &peers.Source{Worker: c.worker, Options: c.options, Log: show.log(),
+			Reach: func(ctx context.Context) peers.Reach { return reachOf(ctx, req) }}, nil
+	}
+}
+
+// reachOf says where a torrent may point: anywhere if the file's own host is not on the internet.
+func reachOf(ctx context.Context, req fetcher.Request) peers.Reach {
+	host := req.URL.Hostname()
+	r := peers.Reach{Private: !netaddr.PublicHost(host)}
+	if !r.Private {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host); err == nil {
+			r.Private = !slices.ContainsFunc(ips, func(ip netip.Addr) bool { return netaddr.Public(ip.Unmap()) })
+		}
+	}
+	for _, u := range slices.Concat([]*url.URL{req.URL, req.Torrent.MetainfoURL}, req.Mirrors, req.Torrent.URLs) {
+		if u != nil && !slices.Contains(r.Trusted, u.Hostname()) {
+			r.Trusted = append(r.Trusted, u.Hostname())
+		}
+	}
+	return r
+}
+
+// proxied tells whether u is asked for through a proxy: then peers would see what the proxy hides.
+func proxied(env Env, u *url.URL) bool {
+	t := newTransport(env)
+	if t.Proxy == nil {
+		return false
+	}
+	via, err := t.Proxy(&http.Request{URL: u})
+	return via != nil || err != nil
+}
+
+// findWorker returns the path of the program that speaks to peers: beside this one, or where packages put it.
+func findWorker(env Env) (string, error) {
+	self, err := filepath.EvalSymlinks(env.Executable)
+	if env.Executable == "" || err != nil {
+		return "", fmt.Errorf("it is not known where %s is", workerName)
+	}
+	dir := filepath.Dir(self)
+	for _, path := range []string{filepath.Join(dir, workerName), filepath.Join(dir, "../lib/torrent-xfer", workerName)} {
+		info, err := os.Stat(path)
+		if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+			continue
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if env.UID == 0 && (!ok || st.Uid != 0 || info.Mode()&0o022 != 0) {
+			return "", fmt.Errorf("others than root may write %s", path)
+		}
+		return path, nil
+	}
+	return "", fmt.Errorf("there is no %s beside %s", workerName, self)
+}
+
+// readBlocklist reads addresses, prefixes and ranges, one a line; "NAME:FIRST-LAST" as in P2P lists. Lines that begin with
+// "#" say nothing.
+func readBlocklist(file string) ([]string, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxBlocklist {
+		return nil, fmt.Errorf("%s is longer than %d bytes", file, maxBlocklist)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	list, err := parseBlocklist(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return list, nil
+}
+
+func parseBlocklist(text string) (list []string, err error) {
+	for i, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		if _, err := peers.ParseRange(line); err != nil {
+			_, rest, ok := strings.Cut(line, ":")
+			for ok { // a name may hold colons, and so do addresses
+				if _, err = peers.ParseRange(rest); err == nil {
+					line = rest
+					break
+				}
+				_, rest, ok = strings.Cut(rest, ":")
+			}
+			if err != nil {
+				return nil, fmt.Errorf("line %d: %q is no address, prefix or range", i+1, line)
+			}
+		}
+		list = append(list, strings.TrimSpace(line))
+	}
+	return list, nil
+}

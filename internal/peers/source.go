@@ -1,0 +1,257 @@
+package peers
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"torrent-xfer/fetcher"
+	"torrent-xfer/metainfo"
+)
+
+const (
+	startPatience = 10 * time.Second // for the worker's first word
+	leastSilence  = 20 * time.Second // a worker that says nothing for so long hangs
+)
+
+// Source is the swarm of one torrent as a fetcher.Source. Set the fields before Fill.
+type Source struct {
+	Worker  string // path of the worker's program
+	Options Options
+	Reach   func(context.Context) Reach // asked once, beside the download; nil: the zero Reach
+	Log     *slog.Logger                // nil: silent
+}
+
+func (s *Source) String() string { return "peers" }
+
+// Fill implements fetcher.Source. It returns as soon as ctx ends or the file is whole; the worker takes leave of its trackers
+// by itself and is gone a moment later.
+func (s *Source) Fill(ctx context.Context, dst *fetcher.Sink) error {
+	w := dst.JoinSwarm()
+	if w == nil {
+		return errors.New("there is no torrent to join the swarm of")
+	}
+	defer w.Leave()
+	reach := Reach{}
+	if s.Reach != nil {
+		reach = s.Reach(ctx)
+	}
+	file, err := w.OpenPartial()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	p, err := s.launch(file)
+	if err != nil {
+		return fmt.Errorf("cannot start %s: %w", s.Worker, err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		<-ctx.Done()
+		p.conn.SetReadDeadline(time.Now()) // the reader below stops
+	}()
+	start := Start{Metainfo: w.Manifest().Metainfo(), Trackers: w.Manifest().Trackers, Options: s.Options, Reach: reach}
+	out := newFrames(p.conn, maxFromPeers)
+	if err := out.writeJSON(kindStart, start); err != nil {
+		return p.why(err)
+	}
+	var told sync.WaitGroup
+	told.Go(func() { cancel(s.tell(ctx, out, w)) })
+	err = s.listen(ctx, p, out, w)
+	cancel(err)
+	told.Wait()
+	p.leave(out)
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errWorkerGone):
+		return p.why(cause)
+	case errors.Is(cause, io.EOF):
+		return nil // the file is whole
+	default:
+		return cause
+	}
+}
+
+// errWorkerGone: the worker has closed its end.
+var errWorkerGone = errors.New("the worker is gone")
+
+// tell passes orders on.
+func (s *Source) tell(ctx context.Context, out *frames, w *fetcher.Swarm) error {
+	for {
+		o, done := w.Next(ctx)
+		var err error
+		send := func(kind byte, list ...int) {
+			if err == nil && len(list) > 0 {
+				err = out.writeNumbers(kind, list...)
+			}
+		}
+		send(kindLeave, o.Leave...)
+		send(kindHave, o.Have...)
+		send(kindWant, o.Want...)
+		for _, v := range o.Verdicts {
+			alone := 0
+			if v.Alone {
+				alone = 1
+			}
+			send(kindVerdict, v.Piece, v.Attempt, alone)
+		}
+		for _, x := range o.Wrong {
+			send(kindWrong, append([]int{x.Piece, x.Attempt}, x.Blocks...)...)
+		}
+		switch {
+		case done != nil:
+			return done
+		case err != nil:
+			return fmt.Errorf("%w: %w", errWorkerGone, err)
+		}
+	}
+}
+
+// listen takes what the worker sends.
+func (s *Source) listen(ctx context.Context, p *process, in *frames, w *fetcher.Swarm) error {
+	n := w.Manifest().Pieces()
+	bits := (n + 7) / 8
+	buf := make([]byte, metainfo.BlockSize+4)
+	patience := startPatience
+	for {
+		p.conn.SetReadDeadline(time.Now().Add(patience))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		kind, data, err := in.read(buf)
+		patience = leastSilence
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return errors.New("the worker stalled")
+		case err != nil:
+			return fmt.Errorf("%w: %w", errWorkerGone, err)
+		}
+		switch kind {
+		case kindData:
+			if len(data) < 4 {
+				return errFrame
+			}
+			err = w.Put(ctx, int(binary.LittleEndian.Uint32(data)), data[4:])
+		case kindCheck:
+			var list []int
+			if list, err = numbers(data, 1); err == nil {
+				w.Check(list[0])
+			}
+		case kindOffer:
+			if len(data) != 12+2*bits {
+				return errFrame
+			}
+			w.Offer(fetcher.Offer{Peers: int(binary.LittleEndian.Uint32(data)), Uploaded: max(0, int64(binary.LittleEndian.Uint64(data[4:]))),
+				Had: unpackBits(data[12:], n), Asked: unpackBits(data[12+bits:], n)})
+		case kindBlame:
+			if len(data) > maxText {
+				return errFrame
+			}
+			peer, what, _ := strings.Cut(string(data), "\n")
+			w.Blame(peer, what)
+			s.note("peer blamed", "peer", peer, "why", what)
+		case kindNote:
+			if len(data) > maxText {
+				return errFrame
+			}
+			s.note("peers", "said", string(data))
+		default:
+			return errFrame
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Source) note(text string, args ...any) {
+	if s.Log != nil {
+		s.Log.Info(text, args...)
+	}
+}
+
+// process is a worker.
+type process struct {
+	conn   *os.File
+	stderr *firstBytes
+	ended  chan struct{}
+}
+
+// workerEnv is the whole environment of the worker: the BitTorrent library reads its tuning there. To hash a piece is to wait
+// for our verdict, so many may do that at once.
+var workerEnv = []string{"TORRENT_MAX_ACTIVE_PIECE_HASHERS=64"}
+
+// launch starts a worker. It inherits nothing but its end of a socket pair and file.
+func (s *Source) launch(file *os.File) (*process, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "worker")
+	defer theirs.Close()
+	unix.SetNonblock(pair[0], true)
+	p := &process{conn: os.NewFile(uintptr(pair[0]), "worker"), stderr: &firstBytes{}, ended: make(chan struct{})}
+	cmd := &exec.Cmd{Path: s.Worker, Args: []string{s.Worker}, Env: workerEnv, Dir: "/", Stderr: p.stderr,
+		ExtraFiles: []*os.File{theirs, file}, WaitDelay: 3 * time.Second}
+	if err := cmd.Start(); err != nil {
+		p.conn.Close()
+		return nil, err
+	}
+	go func() {
+		cmd.Wait()
+		close(p.ended)
+	}()
+	return p, nil
+}
+
+// leave lets the worker go. It ends when its socket does.
+func (p *process) leave(out *frames) {
+	p.conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+	out.write(kindStop)
+	p.conn.Close()
+}
+
+// why tells of a worker that is gone what it said last.
+func (p *process) why(err error) error {
+	select {
+	case <-p.ended:
+	case <-time.After(time.Second):
+	}
+	if text := p.stderr.line(); text != "" {
+		return fmt.Errorf("stopped: %s", text)
+	}
+	return fmt.Errorf("stopped: %w", err)
+}
+
+// firstBytes keeps the beginning of what is written to it.
+type firstBytes struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (f *firstBytes) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.text = append(f.text, p[:min(len(p), maxText-len(f.text))]...)
+	return len(p), nil
+}
+
+func (f *firstBytes) line() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	line, _, _ := bytes.Cut(bytes.TrimSpace(f.text), []byte("\n"))
+	return string(line)
+}

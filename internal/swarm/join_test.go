@@ -1,0 +1,286 @@
+package swarm_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"torrent-xfer/fetcher"
+	"torrent-xfer/internal/mirrortest"
+	"torrent-xfer/internal/peers"
+	"torrent-xfer/metainfo"
+)
+
+// seed starts another program that has the file.
+func (s *site) seed(t *testing.T) {
+	t.Helper()
+	const python = "/usr/bin/python3"
+	if exec.Command(python, "-c", "import libtorrent").Run() != nil {
+		t.Skip("python3-libtorrent is not installed")
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "t.torrent")
+	for name, data := range map[string][]byte{filepath.Join(dir, name): s.content, file: s.torrent} {
+		if err := os.WriteFile(name, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(python, "-c", `
+import libtorrent as lt, sys
+s = lt.session({"listen_interfaces": "127.0.0.1:0", "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
+                "allow_multiple_connections_per_ip": True, "enable_outgoing_utp": False, "enable_incoming_utp": False})
+h = s.add_torrent({"ti": lt.torrent_info(sys.argv[1]), "save_path": sys.argv[2], "flags": lt.torrent_flags.seed_mode})
+print(s.listen_port(), flush=True)
+sys.stdin.read()
+`, file, dir)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); cmd.Wait() })
+	var port uint16
+	if _, err := fmt.Fscan(out, &port); err != nil {
+		t.Fatal(err)
+	}
+	s.tracker.Add(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
+}
+
+// dead has the file asked of a host that does not answer.
+func dead(_ *fetcher.Fetcher, r *fetcher.Request) {
+	r.URL = &url.URL{Scheme: "http", Host: "127.0.0.1:9", Path: "/" + name}
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestPeersAlone(t *testing.T) {
+	for kind, version := range map[string]metainfo.Version{"v1": metainfo.V1, "v2": metainfo.V2, "hybrid": metainfo.Hybrid} {
+		t.Run(kind, func(t *testing.T) {
+			s := newSite(t, 6<<20+12345, mirrortest.Config{}, version, 0)
+			s.seed(t)
+			r, err := s.fetch(within(t, time.Minute), "worker", dead)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := fromPeers(r); got < int64(len(s.content)) {
+				t.Errorf("%d bytes from peers", got)
+			}
+		})
+	}
+}
+
+func TestMirrorsAndPeers(t *testing.T) {
+	s := newSite(t, 12<<20, mirrortest.Config{Rate: 4 << 20}, metainfo.Hybrid, 0)
+	s.seed(t)
+	r, err := s.fetch(within(t, time.Minute), "worker", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fromPeers(r); got < 1<<20 || r.Received-got < 100<<10 {
+		t.Errorf("%d bytes from peers, %d from the mirror", got, r.Received-got)
+	}
+}
+
+func TestAnnounces(t *testing.T) {
+	for kind := range map[string]bool{"http": true, "udp": true} {
+		t.Run(kind, func(t *testing.T) {
+			s := newSite(t, 5<<20, mirrortest.Config{Rate: 10 << 20}, metainfo.V1, 0)
+			if kind == "udp" {
+				s.build(metainfo.V1, 0, s.tracker.UDP)
+			}
+			if _, err := s.fetch(within(t, time.Minute), "worker", nil); err != nil {
+				t.Fatal(err)
+			}
+			var events []string
+			for end := time.Now().Add(10 * time.Second); time.Now().Before(end) && !slices.Contains(events, "stopped"); time.Sleep(20 * time.Millisecond) {
+				events = nil
+				for _, a := range s.tracker.Log() {
+					events = append(events, a.Event)
+					if !strings.HasPrefix(a.PeerID, "-TX") {
+						t.Errorf("peer id %q", a.PeerID)
+					}
+				}
+			}
+			if got := strings.Join(events, " "); got != "started completed stopped" {
+				t.Errorf("announced: %s", got)
+			}
+			at := s.tracker.Log()[0].Peer
+			for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+				c, err := net.Dial("tcp", at.String())
+				if err != nil {
+					break // nobody listens any more
+				}
+				c.Close()
+				if time.Now().After(end) {
+					t.Fatal("the worker still listens")
+				}
+			}
+		})
+	}
+}
+
+func TestNoTorrentNoPeers(t *testing.T) {
+	s := newSite(t, 5<<20, mirrortest.Config{}, metainfo.V1, 0)
+	joined := false
+	_, err := s.fetch(within(t, time.Minute), "worker", func(f *fetcher.Fetcher, r *fetcher.Request) {
+		r.Torrent = fetcher.TorrentHint{}
+		f.JoinSwarm = func(*metainfo.Manifest) (fetcher.Source, error) { joined = true; return nil, nil }
+	})
+	if err != nil || joined {
+		t.Errorf("joined %v, %v", joined, err)
+	}
+}
+
+// The worker dies, hangs or cannot be started: the mirrors bring the file, and it is said why peers did not.
+func TestBadWorkers(t *testing.T) {
+	for kind, blame := range map[string]string{"worker-panic": "the library is wrong", "worker-stall": "stalled", "nothing": "cannot start"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, 6<<20, mirrortest.Config{Rate: 6 << 20}, metainfo.V1, 0)
+			why := ""
+			r, err := s.fetch(within(t, time.Minute), kind, func(f *fetcher.Fetcher, _ *fetcher.Request) {
+				if kind == "nothing" {
+					f.JoinSwarm = func(*metainfo.Manifest) (fetcher.Source, error) {
+						return &peers.Source{Worker: filepath.Join(t.TempDir(), "nothing")}, nil
+					}
+				}
+				f.OnEvent = func(e fetcher.Event) {
+					if e.Source == "peers" {
+						why = e.Message
+					}
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Elapsed > 3*time.Second {
+				t.Errorf("it took %v", r.Elapsed)
+			}
+			if kind != "worker-stall" && !strings.Contains(why, blame) {
+				t.Errorf("peers are blamed: %q", why)
+			}
+		})
+	}
+}
+
+// A worker that dies once peers have given something, in the middle of a download from peers alone: the next run goes on.
+func TestPanicCostsNothing(t *testing.T) {
+	s := newSite(t, 24<<20, mirrortest.Config{Rate: 8 << 20}, metainfo.V1, 0)
+	s.seed(t)
+	r, err := s.fetch(within(t, time.Minute), "worker-panic", func(f *fetcher.Fetcher, _ *fetcher.Request) { f.LimitRate = 20 << 20 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fromPeers(r)
+	if got == 0 {
+		t.Error("nothing came from peers before the panic")
+	}
+	if r.Received > int64(len(s.content))*12/10 {
+		t.Errorf("%d bytes received: what peers gave was fetched again", r.Received)
+	}
+}
+
+// liar is a peer at 127.0.0.2 that says it has everything and sends rubbish.
+func (s *site) liar(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	pieces := s.manifest.Pieces()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go lie(c, pieces)
+		}
+	}()
+	s.tracker.Add(netip.MustParseAddrPort(l.Addr().String()))
+}
+
+func lie(c net.Conn, pieces int) {
+	defer c.Close()
+	r := bufio.NewReader(c)
+	var hello [68]byte // BEP 3: length, protocol, 8 reserved bytes, info hash, peer id
+	if _, err := io.ReadFull(r, hello[:]); err != nil || hello[0] != 19 {
+		return // it tried encryption first
+	}
+	clear(hello[20:28])
+	copy(hello[48:], "-LI0001-liarliarliar")
+	c.Write(hello[:])
+	send := func(kind byte, payload ...byte) {
+		c.Write(append(binary.BigEndian.AppendUint32(nil, uint32(1+len(payload))), append([]byte{kind}, payload...)...))
+	}
+	field := make([]byte, (pieces+7)/8)
+	for i := range pieces {
+		field[i/8] |= 0x80 >> (i % 8)
+	}
+	send(5, field...) // bitfield
+	send(1)           // unchoke
+	for {
+		var head [4]byte
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			return
+		}
+		msg := make([]byte, binary.BigEndian.Uint32(head[:]))
+		if _, err := io.ReadFull(r, msg); err != nil {
+			return
+		}
+		if len(msg) == 13 && msg[0] == 6 { // request: piece, begin, length
+			n := binary.BigEndian.Uint32(msg[9:])
+			send(7, append(msg[1:9:9], make([]byte, n)...)...)
+		}
+	}
+}
+
+func TestLiar(t *testing.T) {
+	for _, honest := range []bool{false, true} {
+		t.Run(fmt.Sprintf("honest=%v", honest), func(t *testing.T) {
+			s := newSite(t, 8<<20, mirrortest.Config{Rate: 4 << 20}, metainfo.Hybrid, 0)
+			s.liar(t)
+			if honest {
+				s.seed(t)
+			}
+			r, err := s.fetch(within(t, time.Minute), "worker", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			named := slices.ContainsFunc(r.Sources, func(s fetcher.SourceReport) bool {
+				return strings.HasPrefix(s.Name, "peer 127.0.0.2:") && strings.Contains(s.Blame, "wrong bytes")
+			})
+			if !named {
+				t.Errorf("the liar is not named: %+v", r.Sources)
+			}
+			if slices.ContainsFunc(r.Sources, func(s fetcher.SourceReport) bool {
+				return strings.HasPrefix(s.Name, "peer 127.0.0.1:") || strings.HasPrefix(s.Name, "http:") && s.Blame != ""
+			}) {
+				t.Errorf("an honest one is blamed: %+v", r.Sources)
+			}
+		})
+	}
+}

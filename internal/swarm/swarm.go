@@ -1,0 +1,488 @@
+package swarm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/anacrolix/dht/v2"
+	alog "github.com/anacrolix/log"
+	"github.com/anacrolix/torrent"
+	"github.com/anacrolix/torrent/metainfo"
+	"github.com/anacrolix/torrent/mse"
+	pp "github.com/anacrolix/torrent/peer_protocol"
+	"golang.org/x/time/rate"
+
+	ours "torrent-xfer/metainfo"
+
+	"torrent-xfer/internal/peers"
+)
+
+const (
+	// peerIDPrefix is ours (BEP 20): torrent-xfer 0.1.0.
+	peerIDPrefix = "-TX0100-"
+
+	defaultPeers  = 50
+	queuePerPeer  = 256 << 10 // bytes waiting to be sent to one peer
+	offerEvery    = 10 * time.Millisecond
+	offerAnyway   = 200 * time.Millisecond // since what a peer said may take a moment to count
+	aliveEvery    = 5 * time.Second
+	lastWords     = 250 * time.Millisecond // for the announce that the file is complete
+	defaultLinger = time.Second            // for the announce that we leave
+)
+
+// engine serves one torrent for one Link.
+type engine struct {
+	link    *peers.Link
+	file    io.ReaderAt
+	client  *torrent.Client
+	torrent *torrent.Torrent
+	info    *metainfo.Info
+	filter  *filter
+
+	mu      sync.Mutex
+	changed bool // what is to be offered
+	asked   []int
+	pieces  []piece
+	waiting map[int]chan verdict
+	history map[copyOf][]string
+}
+
+// piece is what is known of one piece. Its givers are the peers of its blocks since it was last judged.
+type piece struct {
+	have, want bool
+	givers     []string
+	bad        bool // judged before the client asked
+}
+
+type copyOf struct{ piece, attempt int }
+
+type verdict int
+
+const (
+	right verdict = iota
+	wrong
+	notWhole
+)
+
+var (
+	errNotWanted = errors.New("the block is not wanted any more")
+	errNotWhole  = errors.New("the piece is not whole")
+)
+
+// Run speaks to the peers of the torrent that link names, until link stops it. file is read for pieces that are verified.
+// The error says why there is nothing to be had from peers; whatever panics in the library panics.
+func Run(link *peers.Link, file io.ReaderAt) error {
+	start, err := link.Start()
+	if err != nil {
+		return err
+	}
+	e := &engine{link: link, file: file, waiting: map[int]chan verdict{}, history: map[copyOf][]string{}}
+	if err := e.open(start); err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	var offers sync.WaitGroup
+	offers.Go(func() { e.offer(done) })
+	err = link.Listen(peers.Orders{Have: e.have, Want: e.want, Leave: e.leave, Verdict: e.judged, Wrong: e.wrong})
+	close(done)
+	offers.Wait()
+	e.close(start.Options.Linger)
+	if errors.Is(err, io.EOF) {
+		return nil // the download has ended
+	}
+	return err
+}
+
+func (e *engine) open(start peers.Start) error {
+	if _, err := ours.Parse(start.Metainfo, ""); err != nil {
+		return err // once more: this process trusts nobody
+	}
+	mi, err := metainfo.Load(bytes.NewReader(start.Metainfo))
+	if err != nil {
+		return err
+	}
+	spec, err := torrent.TorrentSpecFromMetaInfoErr(mi)
+	if err != nil {
+		return err
+	}
+	info, err := mi.UnmarshalInfo()
+	if err != nil {
+		return err
+	}
+	e.info = &info
+	private := info.Private != nil && *info.Private
+	e.pieces, e.asked = make([]piece, info.NumPieces()), make([]int, info.NumPieces())
+	alog.Default.SetHandlers() // local discovery prints there
+	cfg, err := e.config(start.Options, start.Reach, private)
+	if err != nil {
+		return err
+	}
+	if e.client, err = torrent.NewClient(cfg); err != nil {
+		return err
+	}
+	spec.DisableInitialPieceCheck = true
+	spec.Trackers, spec.Webseeds, spec.Sources, spec.DhtNodes = nil, nil, nil, nil
+	t, _, err := e.client.AddTorrentSpec(spec)
+	if err != nil {
+		e.client.Close()
+		return err
+	}
+	t.SetOnWriteChunkError(func(error) {}) // a block that came too late is no reason to stop
+	e.torrent = t
+	e.filter.trust(start.Trackers)
+	t.AddTrackers(httpAndUDP(start.Trackers))
+	return e.link.Note("listening at port " + strconv.Itoa(e.client.LocalPort()))
+}
+
+// config has the client do what we want of it and nothing else.
+func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torrent.ClientConfig, error) {
+	f, err := newFilter(reach, o.Block)
+	if err != nil {
+		return nil, err
+	}
+	e.filter = f
+	host, err := listenHost(o.Interface)
+	if err != nil {
+		return nil, err
+	}
+	cfg := torrent.NewDefaultClientConfig()
+	cfg.ListenPort, cfg.ListenHost = o.Port, host
+	cfg.NoDefaultPortForwarding = true
+	cfg.DisableUTP, cfg.DisableWebtorrent, cfg.DisableWebseeds = true, true, true
+	cfg.NoDHT = !o.DHT || private
+	cfg.DisablePEX = private
+	cfg.DhtStartingNodes = func(network string) dht.StartingNodesGetter {
+		return func() ([]dht.Addr, error) {
+			if len(o.DHTNodes) > 0 {
+				return dht.ResolveHostPorts(o.DHTNodes)
+			}
+			return dht.GlobalBootstrapAddrs(network)
+		}
+	}
+	if !o.NoLPD && !private {
+		cfg.LocalServiceDiscovery = &torrent.LocalServiceDiscoveryConfig{}
+		if _, err := net.InterfaceByName(o.Interface); err == nil {
+			cfg.LocalServiceDiscovery.Ifi = o.Interface
+		}
+	}
+	cfg.Seed = true // give as soon as there is something to give
+	if o.LimitUpload > 0 {
+		cfg.UploadRateLimiter = rate.NewLimiter(rate.Limit(o.LimitUpload), max(int(min(o.LimitUpload, 1<<20)), ours.BlockSize))
+	}
+	cfg.EstablishedConnsPerTorrent = defaultPeers
+	if o.MaxPeers > 0 {
+		cfg.EstablishedConnsPerTorrent = o.MaxPeers
+	}
+	cfg.MaxAllocPeerRequestDataPerConn = queuePerPeer
+	cfg.Bep20 = peerIDPrefix
+	cfg.HTTPUserAgent, cfg.ExtendedHandshakeClientVersion = o.UserAgent, o.UserAgent
+	cfg.FailedAnnounceMinInterval = 10 * time.Second
+	cfg.PieceHashersPerTorrent = 64 // that only wait for a verdict
+	cfg.DefaultStorage = storageOf{e}
+	cfg.Slogger = slog.New(slog.DiscardHandler)
+	switch o.Encryption {
+	case "require":
+		cfg.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{Preferred: true, RequirePreferred: true}
+		cfg.CryptoProvides = mse.CryptoMethodRC4
+		cfg.CryptoSelector = func(mse.CryptoMethod) mse.CryptoMethod { return mse.CryptoMethodRC4 }
+	case "never":
+		cfg.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{Preferred: false, RequirePreferred: true}
+	}
+	cfg.IPBlocklist = f
+	cfg.TrackerDialContext, cfg.TrackerListenPacket = f.dialTracker, f.listenPacket
+	cfg.Callbacks.ReadMessage = func(_ *torrent.PeerConn, m *pp.Message) {
+		switch m.Type {
+		case pp.Have, pp.Bitfield, pp.HaveAll, pp.HaveNone:
+			e.note(-1, 0)
+		}
+	}
+	cfg.Callbacks.PeerClosed = append(cfg.Callbacks.PeerClosed, func(*torrent.Peer) { e.note(-1, 0) })
+	cfg.Callbacks.SentRequest = append(cfg.Callbacks.SentRequest, func(r torrent.PeerRequestEvent) { e.note(int(r.Index), 1) })
+	cfg.Callbacks.DeletedRequest = append(cfg.Callbacks.DeletedRequest, func(r torrent.PeerRequestEvent) { e.note(int(r.Index), -1) })
+	cfg.Callbacks.ReceivedUsefulData = append(cfg.Callbacks.ReceivedUsefulData, func(r torrent.ReceivedUsefulDataEvent) {
+		e.gave(r.Peer.RemoteAddr.String(), int(r.Message.Index), int(r.Message.Begin)/ours.BlockSize)
+	})
+	return cfg, nil
+}
+
+// httpAndUDP leaves out trackers of other kinds.
+func httpAndUDP(tiers [][]string) (kept [][]string) {
+	for _, tier := range tiers {
+		tier = slices.DeleteFunc(slices.Clone(tier), func(u string) bool {
+			return !strings.HasPrefix(u, "http://") && !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "udp://")
+		})
+		if len(tier) > 0 {
+			kept = append(kept, tier)
+		}
+	}
+	return kept
+}
+
+// listenHost is where to listen: everywhere, at an address, or at those of an interface.
+func listenHost(name string) (func(network string) string, error) {
+	if name == "" || net.ParseIP(name) != nil {
+		return func(string) string { return name }, nil
+	}
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := i.Addrs()
+	if err != nil {
+		return nil, err
+	}
+	four, six := "", ""
+	for _, a := range addrs {
+		ip, _, err := net.ParseCIDR(a.String())
+		switch {
+		case err != nil || ip.IsLinkLocalUnicast():
+		case ip.To4() != nil:
+			four = ip.String()
+		default:
+			six = ip.String()
+		}
+	}
+	if four == "" && six == "" {
+		return nil, fmt.Errorf("interface %s has no address", name)
+	}
+	return func(network string) string {
+		if strings.HasSuffix(network, "6") {
+			return six
+		}
+		return four
+	}, nil
+}
+
+// note counts requests for a piece (-1: none) and remembers that there is something new to offer. The client's lock is held.
+func (e *engine) note(piece, requests int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if piece >= 0 {
+		before := e.asked[piece]
+		e.asked[piece] += requests
+		if (before > 0) == (e.asked[piece] > 0) {
+			return
+		}
+	}
+	e.changed = true
+}
+
+// gave remembers who gave a block. The client's lock is held.
+func (e *engine) gave(peer string, index, block int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := &e.pieces[index]
+	if p.givers == nil {
+		p.givers = make([]string, (e.info.Piece(index).Length()+ours.BlockSize-1)/ours.BlockSize)
+	}
+	if block < len(p.givers) {
+		p.givers[block] = peer
+	}
+	p.bad = false
+}
+
+// offer tells what peers have whenever that has changed, and at times although it has not.
+func (e *engine) offer(done <-chan struct{}) {
+	tick := time.NewTicker(offerEvery)
+	defer tick.Stop()
+	var told, looked time.Time
+	n := e.torrent.NumPieces()
+	last := ""
+	for {
+		select {
+		case <-done:
+			return
+		case now := <-tick.C:
+			e.mu.Lock()
+			changed := e.changed
+			e.changed = false
+			e.mu.Unlock()
+			if !changed && now.Sub(looked) < offerAnyway {
+				continue
+			}
+			looked = now
+			conns := e.torrent.PeerConns()
+			had, asked := make([]bool, n), make([]bool, n)
+			for _, c := range conns {
+				c.PeerPieces().Iterate(func(p uint32) bool {
+					if int(p) < n {
+						had[p] = true
+					}
+					return int(p) < n
+				})
+			}
+			e.mu.Lock()
+			for p, requests := range e.asked {
+				asked[p] = requests > 0
+			}
+			e.mu.Unlock()
+			stats := e.torrent.Stats()
+			uploaded := stats.BytesWrittenData.Int64()
+			text := fmt.Sprint(len(conns), uploaded>>20, had, asked)
+			if text == last && now.Sub(told) < aliveEvery {
+				continue
+			}
+			last, told = text, now
+			if e.link.Offer(len(conns), uploaded, had, asked) != nil {
+				return
+			}
+		}
+	}
+}
+
+// have is told that pieces are verified.
+func (e *engine) have(pieces []int) {
+	e.mu.Lock()
+	var answered []chan verdict
+	for _, p := range pieces {
+		if p >= 0 && p < len(e.pieces) {
+			e.pieces[p] = piece{have: true}
+			if c := e.waiting[p]; c != nil {
+				answered = append(answered, c)
+				delete(e.waiting, p)
+			}
+		}
+	}
+	e.mu.Unlock()
+	for _, c := range answered {
+		c <- right
+	}
+	for _, p := range pieces {
+		if p >= 0 && p < len(e.pieces) {
+			e.torrent.Piece(p).UpdateCompletion()
+		}
+	}
+}
+
+func (e *engine) want(list []int)  { e.setWanted(list, true, e.torrent.DownloadPieces) }
+func (e *engine) leave(list []int) { e.setWanted(list, false, e.torrent.CancelPieces) }
+
+// setWanted tells the client in runs of pieces.
+func (e *engine) setWanted(list []int, on bool, tell func(from, to int)) {
+	e.mu.Lock()
+	for _, p := range list {
+		if p < 0 || p >= len(e.pieces) {
+			e.mu.Unlock()
+			return
+		}
+		e.pieces[p].want = on
+	}
+	e.mu.Unlock()
+	for len(list) > 0 {
+		n := 1
+		for n < len(list) && list[n] == list[0]+n {
+			n++
+		}
+		tell(list[0], list[0]+n)
+		list = list[n:]
+	}
+}
+
+// judged is told that a piece is wrong, or not whole.
+func (e *engine) judged(index, attempt int, alone bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if index < 0 || index >= len(e.pieces) {
+		return
+	}
+	p := &e.pieces[index]
+	v := notWhole
+	if attempt >= 0 {
+		e.history[copyOf{index, attempt}] = p.givers
+		p.givers = nil
+		if alone {
+			v = wrong
+			e.blameOnly(index, attempt)
+		}
+	}
+	if c := e.waiting[index]; c != nil {
+		delete(e.waiting, index)
+		c <- v
+	}
+}
+
+// blameOnly blames whoever gave a wrong piece, if it was one peer; the client bans it. mu is held.
+func (e *engine) blameOnly(piece, attempt int) {
+	givers := e.history[copyOf{piece, attempt}]
+	for _, g := range givers {
+		if g != givers[0] {
+			return
+		}
+	}
+	if len(givers) > 0 && givers[0] != "" {
+		e.ban(givers[0], piece)
+	}
+}
+
+// wrong is told which blocks of a failed copy were wrong.
+func (e *engine) wrong(piece, attempt int, blocks []int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	givers := e.history[copyOf{piece, attempt}]
+	delete(e.history, copyOf{piece, attempt})
+	for _, b := range blocks {
+		if b >= 0 && b < len(givers) && givers[b] != "" {
+			e.ban(givers[b], piece)
+		}
+	}
+}
+
+// ban has nothing to do with a peer's address any more. mu is held.
+func (e *engine) ban(peer string, piece int) {
+	if e.filter.ban(peer) {
+		go func() {
+			e.link.Blame(peer, fmt.Sprintf("sent wrong bytes (piece %d)", piece))
+			for _, c := range e.torrent.PeerConns() {
+				if e.filter.banned(c.RemoteAddr.String()) {
+					c.Close()
+				}
+			}
+		}()
+	}
+}
+
+// ask waits for the verdict on a piece of which all blocks were handed over.
+func (e *engine) ask(index int) verdict {
+	c := make(chan verdict, 1)
+	e.mu.Lock()
+	if e.pieces[index].have {
+		e.mu.Unlock()
+		return right
+	}
+	e.waiting[index] = c
+	e.mu.Unlock()
+	if e.link.Check(index) != nil {
+		return notWhole
+	}
+	select {
+	case v := <-c:
+		return v
+	case <-e.torrent.Closed():
+		return notWhole
+	}
+}
+
+// close takes leave: of peers at once, of trackers within a moment.
+func (e *engine) close(linger time.Duration) {
+	if linger <= 0 {
+		linger = defaultLinger
+	}
+	if e.torrent.BytesMissing() == 0 {
+		time.Sleep(min(lastWords, linger))
+	}
+	e.client.Close()
+	time.Sleep(linger)
+}
+
+// dialContext is net.Dialer's.
+type dialContext func(ctx context.Context, network, address string) (net.Conn, error)

@@ -1,0 +1,163 @@
+package swarm_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"torrent-xfer/fetcher"
+	"torrent-xfer/internal/mirrortest"
+	"torrent-xfer/internal/peers"
+	"torrent-xfer/internal/swarm"
+	"torrent-xfer/internal/trackertest"
+	"torrent-xfer/metainfo"
+)
+
+// TestMain is the worker too: a link to this binary bears the name of what is to become of it.
+func TestMain(m *testing.M) {
+	switch name := filepath.Base(os.Args[0]); {
+	case strings.HasPrefix(name, "worker"):
+		os.Exit(worker(name))
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+func worker(kind string) int {
+	f := os.NewFile(3, "socket")
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return 1
+	}
+	f.Close()
+	switch kind {
+	case "worker-panic":
+		time.AfterFunc(300*time.Millisecond, func() { panic("the library is wrong") })
+	case "worker-stall":
+		select {}
+	}
+	if err := swarm.Run(peers.NewLink(conn), os.NewFile(4, "partial")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// site is a file, its torrent, a mirror of both and a tracker.
+type site struct {
+	t        testing.TB
+	dir      string
+	content  []byte
+	torrent  []byte
+	manifest *metainfo.Manifest
+	tracker  *trackertest.Tracker
+	mirror   *mirrortest.Server
+}
+
+const name = "big.pkg"
+
+func newSite(t testing.TB, size int, mirror mirrortest.Config, version metainfo.Version, pieceLength int64) *site {
+	t.Helper()
+	s := &site{t: t, dir: t.TempDir(), content: make([]byte, size)}
+	r := rand.NewChaCha8([32]byte{1})
+	r.Read(s.content)
+	tracker, err := trackertest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tracker.Close)
+	s.tracker = tracker
+	s.build(version, pieceLength, tracker.HTTP)
+	srv := filepath.Join(s.dir, "srv")
+	if err := os.Mkdir(srv, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for file, data := range map[string][]byte{name: s.content, name + ".torrent": s.torrent} {
+		if err := os.WriteFile(filepath.Join(srv, file), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mirror.Dir = srv
+	if s.mirror, err = mirrortest.Start(mirror); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.mirror.Close() })
+	return s
+}
+
+// build makes the torrent.
+func (s *site) build(version metainfo.Version, pieceLength int64, tracker string) {
+	s.t.Helper()
+	h, err := metainfo.Hash(context.Background(), bytes.NewReader(s.content), int64(len(s.content)), metainfo.HashOptions{Version: version, PieceLength: pieceLength})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if s.torrent, err = metainfo.Build(name, h, metainfo.BuildOptions{Trackers: [][]string{{tracker}}}); err != nil {
+		s.t.Fatal(err)
+	}
+	if s.manifest, err = metainfo.Parse(s.torrent, name); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) url(path string) *url.URL {
+	u, err := url.Parse(s.mirror.URL("/" + path))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return u
+}
+
+// fetch downloads the file into a directory of its own, with a worker of that kind.
+func (s *site) fetch(ctx context.Context, kind string, change func(*fetcher.Fetcher, *fetcher.Request)) (*fetcher.Result, error) {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	dir := s.t.TempDir()
+	program := filepath.Join(dir, kind)
+	if err := os.Symlink(self, program); err != nil {
+		s.t.Fatal(err)
+	}
+	var log *slog.Logger
+	if testing.Verbose() {
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	f := &fetcher.Fetcher{Log: log, JoinSwarm: func(*metainfo.Manifest) (fetcher.Source, error) {
+		return &peers.Source{Worker: program, Options: peers.Options{NoLPD: true}, Log: log,
+			Reach: func(context.Context) peers.Reach { return peers.Reach{Private: true} }}, nil
+	}}
+	u := s.url(name)
+	req := fetcher.Request{URL: u, Dest: filepath.Join(dir, name), Torrent: fetcher.TorrentHint{Metainfo: s.torrent}}
+	if change != nil {
+		change(f, &req)
+	}
+	result, err := f.Fetch(ctx, req)
+	if err == nil {
+		got, rerr := os.ReadFile(req.Dest)
+		if rerr != nil || sha256.Sum256(got) != sha256.Sum256(s.content) {
+			s.t.Errorf("the file is wrong: %d bytes, %v", len(got), rerr)
+		}
+	}
+	return result, err
+}
+
+func fromPeers(r *fetcher.Result) int64 {
+	for _, s := range r.Sources {
+		if s.Name == "peers" {
+			return s.Bytes
+		}
+	}
+	return 0
+}
