@@ -96,7 +96,7 @@ func (f *Feed) Next(ctx context.Context) (*Claim, error) {
 func (s *Sink) hold(c *Claim) {
 	c.held = true
 	s.claims = append(s.claims, c)
-	if c.feed.name != peersName {
+	if c.feed.name != PeersName {
 		s.nudge()
 	}
 }

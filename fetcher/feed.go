@@ -100,7 +100,7 @@ func (f *Feed) speed(now time.Time) float64 {
 	if v == 0 {
 		v = f.prior
 	}
-	if f.name == peersName {
+	if f.name == PeersName {
 		if quiet := f.quiet(now); quiet > quietAfter {
 			v *= float64(quietAfter) / float64(quiet)
 		}

@@ -425,7 +425,7 @@ func (j *job) fill(r *Result, err error) {
 			FirstByte: m.feed.firstByte, Blame: m.feed.blame})
 	}
 	for _, f := range j.sink.feeds {
-		if f.name == peersName {
+		if f.name == PeersName {
 			r.Sources = append(r.Sources, SourceReport{Name: f.name, Bytes: f.bytes, FirstByte: f.firstByte, Blame: f.blame})
 		}
 	}

@@ -73,7 +73,7 @@ func (s *Sink) outlook(now time.Time) (remaining float64, mean, total float64, n
 		if !g.active {
 			continue
 		}
-		if g.name == peersName { // one more helps nothing to a mirror's share
+		if g.name == PeersName { // one more helps nothing to a mirror's share
 			peers = g.speed(now)
 			continue
 		}
@@ -252,7 +252,7 @@ func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
 	var split int64
 	var gain float64
 	for _, c := range s.claims {
-		if c.lost || c.feed == f || c.feed.name == peersName || c.end < 0 || c.pos >= c.end {
+		if c.lost || c.feed == f || c.feed.name == PeersName || c.end < 0 || c.pos >= c.end {
 			continue
 		}
 		low := c.block()
@@ -368,7 +368,7 @@ func (s *Sink) extend(c *Claim) bool {
 		}
 		other := s.claimAt(off)
 		if other != nil && other != c {
-			if other.lost || other.solo || other.feed.name == peersName {
+			if other.lost || other.solo || other.feed.name == PeersName {
 				return false
 			}
 			low := other.block()

@@ -441,7 +441,7 @@ func (s *Sink) blameMixed(p int) {
 	for _, v := range s.bad[p] {
 		s.wrongFromPeers(p, v)
 		for i := range v.own {
-			if v.crc[i] != s.sum[lo+i] && s.feeds[v.own[i]].name != peersName {
+			if v.crc[i] != s.sum[lo+i] && s.feeds[v.own[i]].name != PeersName {
 				s.feeds[v.own[i]].ban(&wrongBytes{fmt.Sprintf("sent wrong bytes (piece %d)", p), -1, [32]byte{}})
 			}
 		}
@@ -474,7 +474,7 @@ func (s *Sink) progress() (done, size int64, rate float64) {
 	now := time.Now()
 	for _, c := range s.claims {
 		done += max(0, c.pos-c.block())
-		if c.feed.name != peersName {
+		if c.feed.name != PeersName {
 			rate += c.feed.speed(now)
 		}
 	}

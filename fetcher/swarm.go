@@ -30,8 +30,8 @@ const (
 	ordersAgain    = 100 * time.Millisecond // and looked for without a reason so often
 )
 
-// peersName is the name of the feed of peers, which is one for all of them.
-const peersName = "peers"
+// PeersName is the name of the one source that all peers are.
+const PeersName = "peers"
 
 // errOver: the torrent that the swarm was joined for is not in use any more.
 var errOver = errors.New("the torrent is not in use any more")
@@ -96,7 +96,7 @@ type WrongBlocks struct {
 
 // JoinSwarm opens the line of peers for the torrent that is in use. nil: there is none, or there are peers already.
 func (s *Sink) JoinSwarm() *Swarm {
-	f := s.open(peersName, peersName)
+	f := s.open(PeersName, PeersName)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.manifest == nil || s.swarm != nil {
@@ -552,7 +552,7 @@ func (j *job) parted(err error) {
 	text := reason(err)
 	j.sink.mu.Lock()
 	for _, f := range j.sink.feeds {
-		if f.name == peersName {
+		if f.name == PeersName {
 			f.blame = text
 		}
 	}

@@ -191,6 +191,9 @@ func (j *job) answered(ctx context.Context, a torrentAnswer) error {
 		j.addCandidate(a.manifest, host)
 	}
 	j.choose(ctx)
+	if a.manifest != nil && j.uses(a.manifest) { // as an earlier run did already
+		j.joinSwarm(ctx, a.manifest)
+	}
 	if d := t.dispute; d != nil && t.pending == 0 {
 		t.dispute = nil
 		return j.sideWith(ctx, d...)
@@ -283,6 +286,13 @@ func (j *job) adopt(ctx context.Context, m *metainfo.Manifest) error {
 	j.salvage(ctx)
 	j.joinSwarm(ctx, m)
 	return nil
+}
+
+// uses reports whether m is what verifies the file.
+func (j *job) uses(m *metainfo.Manifest) bool {
+	j.sink.mu.Lock()
+	defer j.sink.mu.Unlock()
+	return j.sink.manifest != nil && j.sink.manifest.Equal(m)
 }
 
 func (j *job) addWebSeeds(m *metainfo.Manifest) {

@@ -3,8 +3,8 @@
 
 // Command torrent-xfer-swarm speaks to the peers of one torrent for one download. torrent-xfer starts it once a torrent was
 // found; it is a program of its own so that the BitTorrent library, whatever becomes of it, costs the peers and not the file,
-// and so that torrent-xfer stays small without it. It takes no arguments: descriptor 3 is a socket to the download, 4 the
-// unfinished file, open for reading.
+// and so that torrent-xfer stays small without it. It takes no arguments: standard input is a socket to the download,
+// descriptor 3 the unfinished file, open for reading.
 package main
 
 import (
@@ -18,10 +18,7 @@ import (
 	"torrent-xfer/internal/swarm"
 )
 
-const (
-	socket  = 3
-	partial = 4
-)
+const partial = 3
 
 func main() {
 	if err := run(); err != nil {
@@ -32,13 +29,11 @@ func main() {
 
 func run() error {
 	signal.Ignore(os.Interrupt, syscall.SIGHUP, syscall.SIGTERM) // the download decides, and tells through the socket
-	f := os.NewFile(socket, "socket")
-	conn, err := net.FileConn(f)
+	conn, err := net.FileConn(os.Stdin)
 	if err != nil {
 		return fmt.Errorf("this program is run by torrent-xfer alone: %w", err)
 	}
 	defer conn.Close()
-	f.Close()
 	if err := confine(); err != nil {
 		return err
 	}

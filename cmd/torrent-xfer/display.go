@@ -125,9 +125,12 @@ func (d *display) finish(r *fetcher.Result, err error) {
 // summary is what remains to be said of a file that has arrived.
 func summary(r *fetcher.Result) []string {
 	size := formatBytes(float64(r.Size))
-	givers := 0
+	givers, peers := 0, int64(0)
 	for _, s := range r.Sources {
-		if s.Bytes > 0 {
+		switch {
+		case s.Name == fetcher.PeersName:
+			peers = s.Bytes
+		case s.Bytes > 0:
 			givers++
 		}
 	}
@@ -140,6 +143,9 @@ func summary(r *fetcher.Result) []string {
 	fields := []string{size, formatRate(float64(r.Received) / max(r.Elapsed.Seconds(), 1e-3)), formatTime(r.Elapsed)}
 	if givers > 0 {
 		fields = append(fields, plural(givers, "mirror"))
+	}
+	if peers > 0 {
+		fields = append(fields, formatBytes(float64(peers))+" from peers")
 	}
 	return fields
 }
@@ -161,6 +167,9 @@ func (d *display) draw(e fetcher.Event) {
 	}
 	if e.Known > 0 {
 		fields = append(fields, fmt.Sprintf("%d of %s", e.Mirrors, plural(e.Known, "mirror")))
+	if e.Peers > 0 {
+		fields = append(fields, plural(e.Peers, "peer"))
+	}
 	}
 
 	const percent, frame, least = 7, 3, 8 // "  100% ", "| |", and the smallest bar worth drawing
@@ -210,6 +219,7 @@ type message struct {
 	Rate    float64 `json:"rate"` // bytes/s
 	Mirrors int     `json:"mirrors"`
 	Known   int     `json:"known"`
+	Peers   int     `json:"peers"`
 	Source  string  `json:"source,omitempty"`
 	Message string  `json:"message,omitempty"`
 	Status  *int    `json:"status,omitempty"`
@@ -222,7 +232,7 @@ func (d *display) object(e fetcher.Event) {
 	defer d.mu.Unlock()
 	d.last = e
 	d.encode(message{Event: kinds[e.Kind], Name: d.name, Size: e.Size, Done: e.Done, Rate: e.Rate, Mirrors: e.Mirrors,
-		Known: e.Known, Source: e.Source, Message: e.Message})
+		Known: e.Known, Peers: e.Peers, Source: e.Source, Message: e.Message})
 }
 
 func (d *display) finished(r *fetcher.Result, err error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"strings"
@@ -204,8 +205,9 @@ func (s *Source) launch(file *os.File) (*process, error) {
 	defer theirs.Close()
 	unix.SetNonblock(pair[0], true)
 	p := &process{conn: os.NewFile(uintptr(pair[0]), "worker"), stderr: &firstBytes{}, ended: make(chan struct{})}
-	cmd := &exec.Cmd{Path: s.Worker, Args: []string{s.Worker}, Env: workerEnv, Dir: "/", Stderr: p.stderr,
-		ExtraFiles: []*os.File{theirs, file}, WaitDelay: 3 * time.Second}
+	cmd := &exec.Cmd{Path: s.Worker, Args: []string{s.Worker}, Env: workerEnv, Dir: "/", WaitDelay: 3 * time.Second,
+		Stdin: theirs, Stdout: p.stderr, Stderr: p.stderr, ExtraFiles: []*os.File{file}} // nothing opens /dev/null
+	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // what our own caller left open is not for the worker
 	if err := cmd.Start(); err != nil {
 		p.conn.Close()
 		return nil, err

@@ -34,19 +34,17 @@ func TestMain(m *testing.M) {
 }
 
 func worker(kind string) int {
-	f := os.NewFile(3, "socket")
-	conn, err := net.FileConn(f)
+	conn, err := net.FileConn(os.Stdin)
 	if err != nil {
 		return 1
 	}
-	f.Close()
 	switch kind {
 	case "worker-panic":
 		time.AfterFunc(300*time.Millisecond, func() { panic("the library is wrong") })
 	case "worker-stall":
 		select {}
 	}
-	if err := swarm.Run(peers.NewLink(conn), os.NewFile(4, "partial")); err != nil {
+	if err := swarm.Run(peers.NewLink(conn), os.NewFile(3, "partial")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
