@@ -167,9 +167,9 @@ func (d *display) draw(e fetcher.Event) {
 	}
 	if e.Known > 0 {
 		fields = append(fields, fmt.Sprintf("%d of %s", e.Mirrors, plural(e.Known, "mirror")))
-	if e.Peers > 0 {
-		fields = append(fields, plural(e.Peers, "peer"))
-	}
+		if e.Peers > 0 {
+			fields = append(fields, plural(e.Peers, "peer"))
+		}
 	}
 
 	const percent, frame, least = 7, 3, 8 // "  100% ", "| |", and the smallest bar worth drawing

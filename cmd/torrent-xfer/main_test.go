@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"torrent-xfer/internal/mirrortest"
+	"torrent-xfer/internal/trackertest"
 )
 
 func TestMain(m *testing.M) {
@@ -23,9 +24,10 @@ func TestMain(m *testing.M) {
 		os.Exit(confinedMain())
 	}
 	testscript.Main(m, map[string]func(){
-		"torrent-xfer": main,
-		"pacman":       fakePacman,
-		"pacman-conf":  fakePacmanConf,
+		"torrent-xfer":       main,
+		"torrent-xfer-swarm": worker,
+		"pacman":             fakePacman,
+		"pacman-conf":        fakePacmanConf,
 	})
 }
 
@@ -68,7 +70,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "home/.cache"))
 			env.Setenv("GORACE", noRaceSleep)
-			mirrors := &mirrorSet{servers: map[string]*mirrortest.Server{}}
+			mirrors := &mirrorSet{servers: map[string]*mirrortest.Server{}, trackers: map[string]*trackertest.Tracker{}}
 			env.Values[mirrorKey{}] = mirrors
 			env.Defer(mirrors.close)
 			return os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o755)
@@ -80,10 +82,12 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"mirror":   startMirror,
-			"requests": printRequests,
-			"random":   makeRandom,
-			"status":   wantStatus,
+			"mirror":    startMirror,
+			"requests":  printRequests,
+			"random":    makeRandom,
+			"status":    wantStatus,
+			"tracker":   startTracker,
+			"announces": printAnnounces,
 		},
 	})
 }
@@ -91,8 +95,9 @@ func TestScripts(t *testing.T) {
 type mirrorKey struct{}
 
 type mirrorSet struct {
-	mu      sync.Mutex
-	servers map[string]*mirrortest.Server
+	mu       sync.Mutex
+	servers  map[string]*mirrortest.Server
+	trackers map[string]*trackertest.Tracker
 }
 
 func (m *mirrorSet) close() {

@@ -8,14 +8,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"torrent-xfer/fetcher"
 	"torrent-xfer/metainfo"
@@ -197,17 +194,15 @@ var workerEnv = []string{"TORRENT_MAX_ACTIVE_PIECE_HASHERS=64"}
 
 // launch starts a worker. It inherits nothing but its end of a socket pair and file.
 func (s *Source) launch(file *os.File) (*process, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	mine, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
-	theirs := os.NewFile(uintptr(pair[1]), "worker")
 	defer theirs.Close()
-	unix.SetNonblock(pair[0], true)
-	p := &process{conn: os.NewFile(uintptr(pair[0]), "worker"), stderr: &firstBytes{}, ended: make(chan struct{})}
+	p := &process{conn: mine, stderr: &firstBytes{}, ended: make(chan struct{})}
 	cmd := &exec.Cmd{Path: s.Worker, Args: []string{s.Worker}, Env: workerEnv, Dir: "/", WaitDelay: 3 * time.Second,
 		Stdin: theirs, Stdout: p.stderr, Stderr: p.stderr, ExtraFiles: []*os.File{file}} // nothing opens /dev/null
-	unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) // what our own caller left open is not for the worker
+	keepToOurselves()
 	if err := cmd.Start(); err != nil {
 		p.conn.Close()
 		return nil, err

@@ -2,12 +2,12 @@ package swarm
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -151,12 +151,13 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 		return nil, err
 	}
 	e.filter = f
-	host, err := listenHost(o.Interface)
-	if err != nil {
-		return nil, err
-	}
 	cfg := torrent.NewDefaultClientConfig()
-	cfg.ListenPort, cfg.ListenHost = o.Port, host
+	cfg.ListenPort = o.Port
+	if o.Interface != "" {
+		if err := listenAt(cfg, o.Interface); err != nil {
+			return nil, err
+		}
+	}
 	cfg.NoDefaultPortForwarding = true
 	cfg.DisableUTP, cfg.DisableWebtorrent, cfg.DisableWebseeds = true, true, true
 	cfg.NoDHT = !o.DHT || private
@@ -228,39 +229,40 @@ func httpAndUDP(tiers [][]string) (kept [][]string) {
 	return kept
 }
 
-// listenHost is where to listen: everywhere, at an address, or at those of an interface.
-func listenHost(name string) (func(network string) string, error) {
-	if name == "" || net.ParseIP(name) != nil {
-		return func(string) string { return name }, nil
-	}
-	i, err := net.InterfaceByName(name)
-	if err != nil {
-		return nil, err
-	}
-	addrs, err := i.Addrs()
-	if err != nil {
-		return nil, err
-	}
-	four, six := "", ""
-	for _, a := range addrs {
-		ip, _, err := net.ParseCIDR(a.String())
-		switch {
-		case err != nil || ip.IsLinkLocalUnicast():
-		case ip.To4() != nil:
-			four = ip.String()
-		default:
-			six = ip.String()
+// listenAt has the client listen at an address, or at those of an interface, and speak to peers of their kind only.
+func listenAt(cfg *torrent.ClientConfig, name string) error {
+	var ips []netip.Addr
+	if ip, err := netip.ParseAddr(name); err == nil {
+		ips = append(ips, ip)
+	} else {
+		i, err := net.InterfaceByName(name)
+		if err != nil {
+			return err
+		}
+		addrs, err := i.Addrs()
+		if err != nil {
+			return err
+		}
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
+				ips = append(ips, p.Addr())
+			}
 		}
 	}
-	if four == "" && six == "" {
-		return nil, fmt.Errorf("interface %s has no address", name)
-	}
-	return func(network string) string {
-		if strings.HasSuffix(network, "6") {
-			return six
+	hosts := map[string]string{} // by the last character of the network
+	for _, ip := range ips {
+		if ip.Is4() {
+			hosts["4"] = ip.String()
+		} else {
+			hosts["6"] = ip.String()
 		}
-		return four
-	}, nil
+	}
+	if len(hosts) == 0 {
+		return fmt.Errorf("interface %s has no address", name)
+	}
+	cfg.DisableIPv4, cfg.DisableIPv6 = hosts["4"] == "", hosts["6"] == ""
+	cfg.ListenHost = func(network string) string { return hosts[network[len(network)-1:]] }
+	return nil
 }
 
 // note counts requests for a piece (-1: none) and remembers that there is something new to offer. The client's lock is held.
@@ -483,6 +485,3 @@ func (e *engine) close(linger time.Duration) {
 	e.client.Close()
 	time.Sleep(linger)
 }
-
-// dialContext is net.Dialer's.
-type dialContext func(ctx context.Context, network, address string) (net.Conn, error)

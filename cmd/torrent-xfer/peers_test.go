@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"torrent-xfer/internal/peers"
+	"torrent-xfer/internal/swarm"
+	"torrent-xfer/internal/trackertest"
+)
+
+// worker is cmd/torrent-xfer-swarm without its confinement.
+func worker() {
+	conn, err := net.FileConn(os.Stdin)
+	if err == nil {
+		err = swarm.Run(peers.NewLink(conn), os.NewFile(3, "partial"))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// startTracker is "tracker NAME": it starts a tracker and sets $NAME to its HTTP and $NAME_UDP to its UDP address.
+func startTracker(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: tracker NAME")
+	}
+	t, err := trackertest.Start()
+	ts.Check(err)
+	ts.Defer(t.Close)
+	ts.Setenv(args[0], t.HTTP)
+	ts.Setenv(args[0]+"_UDP", t.UDP)
+	ts.Value(mirrorKey{}).(*mirrorSet).trackers[args[0]] = t
+}
+
+// printAnnounces is "announces NAME FILE": it writes what a tracker heard, one announce a line.
+func printAnnounces(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: announces NAME FILE")
+	}
+	var b strings.Builder
+	for _, a := range ts.Value(mirrorKey{}).(*mirrorSet).trackers[args[0]].Log() {
+		fmt.Fprintf(&b, "event=%s port=%d id=%.8s left=%d\n", a.Event, a.Peer.Port(), a.PeerID, a.Left)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(b.String()), 0o666))
+}
+
+func TestParseBlocklist(t *testing.T) {
+	list, err := parseBlocklist("# a comment\n\n10.0.0.0/8\n 1.2.3.4 \nSome: name:5.6.7.8-5.6.8.0\n2001:db8::/32\nzone:2001:db8::1-2001:db8::9\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "10.0.0.0/8 1.2.3.4 5.6.7.8-5.6.8.0 2001:db8::/32 2001:db8::1-2001:db8::9"
+	if got := strings.Join(list, " "); got != want {
+		t.Errorf("%s", got)
+	}
+	for _, bad := range []string{"nonsense", "5.6.8.0-5.6.7.8", "1.2.3.4-::1", "name:1.2.3"} {
+		if _, err := parseBlocklist("1.1.1.1\n" + bad); err == nil || !strings.Contains(err.Error(), "line 2") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+func TestProxied(t *testing.T) {
+	u := &url.URL{Scheme: "https", Host: "mirror.example", Path: "/f"}
+	for environ, want := range map[string]bool{"": false, "https_proxy=http://proxy.example:3128": true, "http_proxy=http://proxy.example:3128": false,
+		"ALL_PROXY=socks5://proxy.example": true, "https_proxy=http://proxy.example no_proxy=.example": false} {
+		if got := proxied(Env{Environ: strings.Fields(environ)}, u); got != want {
+			t.Errorf("%s: %v", environ, got)
+		}
+	}
+}
+
+func FuzzParseBlocklist(f *testing.F) {
+	f.Add("10.0.0.0/8\nname:1.2.3.4-1.2.3.5\n::1")
+	f.Add("a:b:c:::1-::2\n-\n/\n#")
+	f.Fuzz(func(t *testing.T, text string) {
+		list, err := parseBlocklist(text)
+		if err != nil {
+			return
+		}
+		for _, entry := range list {
+			r, err := peers.ParseRange(entry)
+			if err != nil || !r.Contains(r.First) || !r.Contains(r.Last) {
+				t.Errorf("%q: %v, %v", entry, r, err)
+			}
+		}
+	})
+}
