@@ -423,23 +423,23 @@ func (s *Sink) assignAmong(f *Feed, now time.Time) *Claim {
 	return s.claimPieces(f, now, 0, free)
 }
 
-// claimPieces claims some missing blocks of pieces that ok takes, at least a piece and at most that many bytes more, going on
-// where f ended, or from anywhere.
+// claimPieces claims missing blocks of pieces that ok takes: about that many bytes at most, but at least a piece, going on
+// where f ended, or anywhere.
 func (s *Sink) claimPieces(f *Feed, now time.Time, most int64, ok func(int) bool) *Claim {
 	n := len(s.pieces)
-	from := f.next
-	if from <= 0 || from >= n || !ok(from) {
-		from = rand.IntN(n)
-	}
-	p := -1
-	for i := range n {
-		if q := (from + i) % n; ok(q) {
-			p = q
-			break
+	p := f.next
+	if p <= 0 || p >= n || !ok(p) { // any, and each as likely as another: the rest is in few places in the end
+		count := 0
+		for q := range n {
+			if ok(q) {
+				if count++; rand.IntN(count) == 0 {
+					p = q
+				}
+			}
 		}
-	}
-	if p < 0 {
-		return nil
+		if count == 0 {
+			return nil
+		}
 	}
 	want := int64(f.speed(now) * amongSeconds)
 	if want == 0 {

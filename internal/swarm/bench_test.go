@@ -35,6 +35,11 @@ func TestFigures(t *testing.T) {
 			}
 			all.Wait()
 			var mirror, twice int64
+			if os.Getenv("FIGURES") == "log" {
+				for _, e := range s.mirror.Stats().Log {
+					t.Logf("REQ %d %d %s %s %d", e.Time.Sub(began).Milliseconds(), e.Elapsed.Milliseconds(), e.Path, e.Range, e.BodyBytes)
+				}
+			}
 			for _, r := range results {
 				mirror += r.Received - fromPeers(r)
 				twice += r.Duplicate
