@@ -20,6 +20,8 @@ import (
 // How mirrors and peers share the work.
 const (
 	amongSeconds   = 0.3                    // a mirror's range among peers: what it holds nobody else fetches
+	windowSeconds  = 3                      // peers are asked for what they give in so long, the rest is for mirrors
+	windowLeast    = 4 << 20                // bytes of that at least
 	crowdShare     = 16                     // of what no peer has, a mirror's range is this part of one's own share
 	plentyOfPeers  = 3                      // peers that are so many times faster than all mirrors together need none of them
 	peersQuiet     = time.Second            // silence after which what peers are fetching is up for mirrors
@@ -56,6 +58,7 @@ type Swarm struct {
 	orders   Orders       // verdicts and wrong blocks not told yet
 	scratch  []bool
 	joined   time.Time
+	base     int       // where peers begin, chosen at random
 	seen     time.Time // when a peer was last there
 }
 
@@ -105,7 +108,7 @@ func (s *Sink) JoinSwarm() *Swarm {
 	n := s.manifest.Pieces()
 	w := &Swarm{s: s, feed: f, manifest: s.manifest, limit: s.limit, nudged: make(chan struct{}, 1),
 		had: make([]bool, n), asked: make([]bool, n), told: make([]orderKind, n), scratch: make([]bool, n),
-		checks: map[int]bool{}, attempts: map[int]int{}, failed: map[int]bool{}, joined: time.Now()}
+		checks: map[int]bool{}, attempts: map[int]int{}, failed: map[int]bool{}, joined: time.Now(), base: rand.IntN(n)}
 	f.active, f.last = true, time.Now()
 	s.swarm = w
 	return w
@@ -186,14 +189,24 @@ func (w *Swarm) gather() Orders {
 		return o
 	}
 	mine := w.claimed()
+	budget := int64(math.MaxInt64)
 	mirrors := slices.ContainsFunc(s.feeds, func(f *Feed) bool { return f != w.feed && f.active })
-	for p, state := range s.pieces {
+	if mirrors {
+		budget = max(windowLeast, int64(w.feed.speed(time.Now())*windowSeconds))
+	}
+	for i := range s.pieces {
+		p := (w.base + i) % len(s.pieces)
+		state := s.pieces[p]
 		now := orderNone
 		switch {
 		case state == pieceGood:
 			now = orderHave
 		case state == pieceMissing && !mine[p] && !(s.solo[p] && mirrors):
-			now = orderWant
+			if now = orderWant; w.had[p] {
+				if budget -= w.manifest.PieceSize(p); budget < 0 && !w.asked[p] {
+					now = orderNone // what peers have in plenty is not kept from the mirrors
+				}
+			}
 		case state == pieceChecking && w.told[p] == orderWant:
 			now = orderWant
 		}
@@ -334,6 +347,7 @@ func (w *Swarm) Offer(o Offer) {
 		return
 	}
 	alone := w.peers == 0
+	defer s.nudge()
 	w.peers, w.had, w.asked, s.uploaded = o.Peers, o.Had, o.Asked, o.Uploaded
 	if o.Peers > 0 {
 		w.seen = time.Now()
@@ -381,6 +395,7 @@ func (s *Sink) assignAmong(f *Feed, now time.Time) *Claim {
 	quiet := now.Sub(w.feed.last) > peersQuiet
 	free := func(p int) bool { return s.pieces[p] == pieceMissing && !taken[p] && !s.solo[p] }
 	rare := func(p int) bool { return free(p) && !w.had[p] }
+	left := func(p int) bool { return free(p) && w.told[p] != orderWant }
 	idle := func(p int) bool { return free(p) && (!w.asked[p] || quiet) }
 	unseen := int64(0)
 	for p := range s.pieces {
@@ -402,22 +417,24 @@ func (s *Sink) assignAmong(f *Feed, now time.Time) *Claim {
 	if !quiet && mirrors > 0 && peers > plentyOfPeers*mirrors {
 		return nil
 	}
-	if c := s.claimPieces(f, now, math.MaxInt64, idle); c != nil {
-		return c
+	for _, ok := range []func(int) bool{left, idle} {
+		if c := s.claimPieces(f, now, math.MaxInt64, ok); c != nil {
+			return c
+		}
 	}
 	if c := s.relieve(f, now); c != nil {
 		return c
 	}
 	// What is left is with the peers. A mirror that would end sooner than they takes a piece off them.
-	left := 0.0
+	rest := 0.0
 	for p := range s.pieces {
 		if free(p) {
-			left += float64(w.manifest.PieceSize(p))
+			rest += float64(w.manifest.PieceSize(p))
 		}
 	}
 	v := max(f.speed(now), 1)
 	mine := f.delay().Seconds() + float64(min(w.manifest.PieceLength, w.manifest.Size))/v
-	if left == 0 || left/max(peers, 1) < mine*1.5 && !quiet {
+	if rest == 0 || rest/max(peers, 1) < mine*1.5 && !quiet {
 		return nil
 	}
 	return s.claimPieces(f, now, 0, free)

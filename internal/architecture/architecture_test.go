@@ -105,7 +105,7 @@ var never = map[string]map[string]string{
 		"github.com/anacrolix/torrent":      "the client is internal/swarm's",
 	},
 	module + "/cmd/torrent-xfer": {
-		"github.com/anacrolix/torrent": "peers are spoken to by a process of its own, cmd/torrent-xfer-swarm",
+		"github.com/anacrolix/torrent":  "peers are spoken to by a process of its own, cmd/torrent-xfer-swarm",
 		module + "/internal/mirrortest": "for tests and demo only",
 	},
 }

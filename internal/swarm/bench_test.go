@@ -3,7 +3,9 @@ package swarm_test
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +14,36 @@ import (
 	"torrent-xfer/internal/mirrortest"
 	"torrent-xfer/metainfo"
 )
+
+func TestFiguresMirrorsAndSeeds(t *testing.T) {
+	if os.Getenv("FIGURES") == "" {
+		t.Skip()
+	}
+	const size, rate = 60 << 20, 4 << 20
+	s := newSite(t, size, mirrortest.Config{Rate: rate, Delay: 20 * time.Millisecond}, metainfo.Hybrid, 0)
+	for range 3 {
+		s.seedAt(t, rate)
+	}
+	r, err := s.fetch(t.Context(), "worker", func(_ *fetcher.Fetcher, q *fetcher.Request) {
+		for range 2 {
+			m, err := mirrortest.Start(mirrortest.Config{Rate: rate, Delay: 20 * time.Millisecond, Dir: filepath.Join(s.dir, "srv")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { m.Close() })
+			u, _ := url.Parse(m.URL("/" + name))
+			q.Mirrors = append(q.Mirrors, u)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ideal := float64(size) / rate / 6
+	t.Logf("%v, %.2f x the ideal; %d from peers, %d twice", r.Elapsed, r.Elapsed.Seconds()/ideal, fromPeers(r), r.Duplicate)
+	for _, s := range r.Sources {
+		t.Logf("%+v", s)
+	}
+}
 
 func TestFigures(t *testing.T) {
 	if os.Getenv("FIGURES") == "" {

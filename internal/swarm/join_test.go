@@ -24,7 +24,10 @@ import (
 )
 
 // seed starts another program that has the file.
-func (s *site) seed(t *testing.T) {
+func (s *site) seed(t *testing.T) { s.seedAt(t, 0) }
+
+// seedAt limits it to that many bytes/s; 0: no limit.
+func (s *site) seedAt(t *testing.T, rate int) {
 	t.Helper()
 	const python = "/usr/bin/python3"
 	if exec.Command(python, "-c", "import libtorrent").Run() != nil {
@@ -41,10 +44,14 @@ func (s *site) seed(t *testing.T) {
 import libtorrent as lt, sys
 s = lt.session({"listen_interfaces": "127.0.0.1:0", "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
                 "allow_multiple_connections_per_ip": True, "enable_outgoing_utp": False, "enable_incoming_utp": False})
+s.apply_settings({"upload_rate_limit": int(sys.argv[3]), "choking_algorithm": 0})
+pc = s.get_peer_class(lt.session.local_peer_class_id) if hasattr(lt.session, 'local_peer_class_id') else None
+if pc is not None:
+    pc['upload_limit'] = int(sys.argv[3]); s.set_peer_class(lt.session.local_peer_class_id, pc)
 h = s.add_torrent({"ti": lt.torrent_info(sys.argv[1]), "save_path": sys.argv[2], "flags": lt.torrent_flags.seed_mode})
 print(s.listen_port(), flush=True)
 sys.stdin.read()
-`, file, dir)
+`, file, dir, fmt.Sprint(rate))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
