@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,35 +26,36 @@ import (
 	"torrent-xfer/metainfo"
 )
 
-// seed starts another program that has the file.
+// seed starts another program, libtorrent, that has the file.
 func (s *site) seed(t *testing.T) { s.seedAt(t, 0) }
 
 // seedAt limits it to that many bytes/s; 0: no limit.
-func (s *site) seedAt(t *testing.T, rate int) {
+func (s *site) seedAt(t *testing.T, rate int) { s.libtorrent(t, true, rate) }
+
+// libtorrent starts a client that has the file, or wants it.
+func (s *site) libtorrent(t *testing.T, seeds bool, rate int) {
 	t.Helper()
 	const python = "/usr/bin/python3"
 	if exec.Command(python, "-c", "import libtorrent").Run() != nil {
 		t.Skip("python3-libtorrent is not installed")
 	}
-	dir := t.TempDir()
-	file := filepath.Join(dir, "t.torrent")
-	for name, data := range map[string][]byte{filepath.Join(dir, name): s.content, file: s.torrent} {
-		if err := os.WriteFile(name, data, 0o644); err != nil {
-			t.Fatal(err)
-		}
+	flag := "update_subscribe"
+	if seeds {
+		flag = "seed_mode"
 	}
+	dir := s.others(t, seeds)
 	cmd := exec.Command(python, "-c", `
 import libtorrent as lt, sys
+file, dir, rate, flag = sys.argv[1:]
 s = lt.session({"listen_interfaces": "127.0.0.1:0", "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
                 "allow_multiple_connections_per_ip": True, "enable_outgoing_utp": False, "enable_incoming_utp": False})
-s.apply_settings({"upload_rate_limit": int(sys.argv[3]), "choking_algorithm": 0})
-pc = s.get_peer_class(lt.session.local_peer_class_id) if hasattr(lt.session, 'local_peer_class_id') else None
-if pc is not None:
-    pc['upload_limit'] = int(sys.argv[3]); s.set_peer_class(lt.session.local_peer_class_id, pc)
-h = s.add_torrent({"ti": lt.torrent_info(sys.argv[1]), "save_path": sys.argv[2], "flags": lt.torrent_flags.seed_mode})
+local = s.get_peer_class(lt.session.local_peer_class_id)
+local["upload_limit"] = int(rate)
+s.set_peer_class(lt.session.local_peer_class_id, local)
+h = s.add_torrent({"ti": lt.torrent_info(file), "save_path": dir, "flags": getattr(lt.torrent_flags, flag)})
 print(s.listen_port(), flush=True)
 sys.stdin.read()
-`, file, dir, fmt.Sprint(rate))
+`, filepath.Join(dir, "t.torrent"), dir, fmt.Sprint(rate), flag)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -69,6 +73,48 @@ sys.stdin.read()
 		t.Fatal(err)
 	}
 	s.tracker.Add(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
+}
+
+// others is a directory for another client, with the torrent and perhaps the file in it.
+func (s *site) others(t *testing.T, seeds bool) string {
+	t.Helper()
+	dir := t.TempDir()
+	files := map[string][]byte{"t.torrent": s.torrent}
+	if seeds {
+		files[name] = s.content
+	}
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// aria2 starts aria2c, which announces itself.
+func (s *site) aria2(t *testing.T, seeds bool) {
+	t.Helper()
+	if _, err := exec.LookPath("aria2c"); err != nil {
+		t.Skip("aria2c is not installed")
+	}
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	l.Close()
+	dir := s.others(t, seeds)
+	cmd := exec.Command("aria2c", "--no-conf", "--quiet", "--dir", dir, "--listen-port", port, "--enable-dht=false", "--bt-enable-lpd=false",
+		"--check-integrity=true", "--allow-overwrite=true", "--seed-ratio=0", "--file-allocation=none", filepath.Join(dir, "t.torrent"))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	for end := time.Now().Add(10 * time.Second); len(s.tracker.Log()) == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("aria2c has not announced itself")
+		}
+	}
 }
 
 // dead has the file asked of a host that does not answer.
@@ -93,6 +139,39 @@ func TestPeersAlone(t *testing.T) {
 			}
 			if got := fromPeers(r); got < int64(len(s.content)) {
 				t.Errorf("%d bytes from peers", got)
+			}
+		})
+	}
+}
+
+func TestFromAria2(t *testing.T) {
+	s := newSite(t, 6<<20, mirrortest.Config{}, metainfo.V1, 0)
+	s.aria2(t, true)
+	r, err := s.fetch(within(t, time.Minute), "worker", dead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fromPeers(r); got < int64(len(s.content)) {
+		t.Errorf("%d bytes from peers", got)
+	}
+}
+
+// Other clients get pieces from a download that is under way.
+func TestOthersTakeFromUs(t *testing.T) {
+	for kind, start := range map[string]func(*site, *testing.T){
+		"libtorrent": func(s *site, t *testing.T) { s.libtorrent(t, false, 0) },
+		"aria2":      func(s *site, t *testing.T) { s.aria2(t, false) },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, 8<<20, mirrortest.Config{Rate: 2 << 20}, metainfo.V1, 0)
+			start(s, t)
+			r, err := s.fetch(within(t, time.Minute), "worker", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Uploaded < 1<<20 {
+				t.Errorf("%d bytes were given", r.Uploaded)
 			}
 		})
 	}
@@ -289,5 +368,75 @@ func TestLiar(t *testing.T) {
 				t.Errorf("an honest one is blamed: %+v", r.Sources)
 			}
 		})
+	}
+}
+
+// A tracker that never ends its answer, or never begins, costs neither the file nor memory.
+func TestHostileTrackers(t *testing.T) {
+	for kind, serve := range map[string]func(w http.ResponseWriter, sent *atomic.Int64){
+		"endless": func(w http.ResponseWriter, sent *atomic.Int64) {
+			io.WriteString(w, "d8:intervali60e5:peers9000000000:")
+			for chunk := make([]byte, 1<<20); ; {
+				n, err := w.Write(chunk)
+				if sent.Add(int64(n)); err != nil || sent.Load() > 1<<30 {
+					return
+				}
+			}
+		},
+		"silent":   func(http.ResponseWriter, *atomic.Int64) { time.Sleep(3 * time.Second) },
+		"nonsense": func(w http.ResponseWriter, _ *atomic.Int64) { io.WriteString(w, strings.Repeat("d", 1<<20)) },
+		"web page": func(w http.ResponseWriter, _ *atomic.Int64) { io.WriteString(w, "<html>") },
+		"many peers": func(w http.ResponseWriter, _ *atomic.Int64) {
+			fmt.Fprintf(w, "d5:peers600000:%se", make([]byte, 600000))
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, 6<<20, mirrortest.Config{Rate: 6 << 20}, metainfo.V1, 0)
+			var sent atomic.Int64
+			asked := make(chan bool, 10)
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				asked <- true
+				serve(w, &sent)
+			}))
+			t.Cleanup(srv.Close)
+			s.build(metainfo.V1, 0, srv.URL+"/announce")
+			r, err := s.fetch(within(t, time.Minute), "worker", nil)
+			if err != nil || r.Elapsed > 5*time.Second {
+				t.Errorf("%v, %v", r.Elapsed, err)
+			}
+			if len(asked) == 0 {
+				t.Error("the tracker was not asked")
+			}
+			if n := sent.Load(); n > 64<<20 {
+				t.Errorf("%d bytes of its answer were taken", n)
+			}
+		})
+	}
+}
+
+// A torrent of a public host does not make the worker speak to private addresses.
+func TestNoPrivateTrackers(t *testing.T) {
+	for _, trusted := range []bool{false, true} {
+		s := newSite(t, 5<<20, mirrortest.Config{Rate: 10 << 20}, metainfo.V1, 0)
+		_, err := s.fetch(within(t, time.Minute), "worker", func(f *fetcher.Fetcher, _ *fetcher.Request) {
+			join := f.JoinSwarm
+			f.JoinSwarm = func(m *metainfo.Manifest) (fetcher.Source, error) {
+				source, err := join(m)
+				source.(*peers.Source).Reach = func(context.Context) (r peers.Reach) {
+					if trusted {
+						r.Trusted = []string{"127.0.0.1"}
+					}
+					return r
+				}
+				return source, err
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if heard := len(s.tracker.Log()) > 0; heard != trusted {
+			t.Errorf("trusted %v: announced %v", trusted, heard)
+		}
 	}
 }
