@@ -353,7 +353,7 @@ func (w *Swarm) Offer(o Offer) {
 		w.seen = time.Now()
 	}
 	if alone && o.Peers > 0 {
-		s.trim()
+		s.leaveToPeers()
 		s.wake()
 	}
 }
@@ -367,8 +367,8 @@ func (w *Swarm) Blame(peer, what string) {
 	}
 }
 
-// trim leaves to each mirror the piece that it is at, once there are peers: everybody began at the same places.
-func (s *Sink) trim() {
+// leaveToPeers leaves to each mirror the piece that it is at, once there are peers: everybody began at the same places.
+func (s *Sink) leaveToPeers() {
 	for _, c := range s.claims {
 		if c.lost || c.solo || c.feed == s.swarm.feed || c.end < 0 {
 			continue
