@@ -25,7 +25,7 @@ const (
 
 // put writes data in dir, which is that of the output name, unless it is there. What others made stays, with a note, unless
 // Force is set.
-func (p *publication) put(dir folder, name string, data []byte, left product, judge func([]byte) verdict) (product, error) {
+func (p *publication) put(dir folder, name string, data []byte, left product, judge func([]byte) (verdict, error)) (product, error) {
 	base := path.Base(name)
 	f, _, _ := dir.look(base) // first: if it changes now, the next run sees it
 	there, err := dir.read(base, metainfo.MaxSize)
@@ -40,7 +40,10 @@ func (p *publication) put(dir folder, name string, data []byte, left product, ju
 		what = same
 	case p.o.Force, len(there) == 0, known && now.digest == left.digest:
 	default:
-		if what = judge(there); what == unknown && known {
+		if what, err = judge(there); err != nil {
+			return product{}, err
+		}
+		if what == unknown && known {
 			what = ours // it was damaged
 		}
 	}
@@ -77,47 +80,50 @@ func (p *publication) readOutput(name string) ([]byte, error) {
 
 // judge compares a torrent that is there with the one that would be written. One that does not fit the file is of no use
 // to anybody, whoever made it.
-func (p *publication) judge(ctx context.Context, there, data []byte, name string, c *content) verdict {
+func (p *publication) judge(ctx context.Context, there, data []byte, name string, c *content) (verdict, error) {
 	m, err := metainfo.Parse(there, "")
 	if err != nil || m.Name != path.Base(name) {
-		return unknown
+		return unknown, nil
 	}
 	want, err := metainfo.Parse(data, "")
 	if err != nil || m.InfoHash == want.InfoHash || m.Size != want.Size {
-		return ours
+		return ours, err
 	}
 	h, err := metainfo.HashesOf(there)
 	if err != nil {
-		return unknown
+		return unknown, nil
 	}
-	f, info, err := p.openContent(name)
+	f, now, err := p.openContent(name)
 	if err != nil {
-		return foreign
+		return unknown, err
 	}
 	defer f.Close()
-	now, err := metainfo.Hash(ctx, f, info.size, metainfo.HashOptions{Version: h.Version, PieceLength: h.PieceLength, Workers: 1})
-	if err == nil && len(differences(h, now)) > 0 {
-		return ours
+	if now.stamp != c.stamp {
+		return unknown, errChanged
 	}
-	return foreign
+	is, err := metainfo.Hash(ctx, f, c.size, metainfo.HashOptions{Version: h.Version, PieceLength: h.PieceLength, Workers: 1})
+	if err == nil && len(differences(h, is)) == 0 {
+		return foreign, nil
+	}
+	return ours, err
 }
 
 // judgeMetalink compares a metalink that is there with the one that would be written.
-func judgeMetalink(there, data []byte) verdict {
+func judgeMetalink(there, data []byte) (verdict, error) {
 	want, err := metalink.Parse(data)
 	if err != nil {
-		return unknown
+		return unknown, err
 	}
 	d, err := metalink.Parse(there)
 	if err != nil || len(d.Files) != 1 || d.Files[0].Name != want.Files[0].Name {
-		return unknown
+		return unknown, nil
 	}
 	is, should := d.Files[0], want.Files[0]
-	right := is.Size == should.Size && bytes.Equal(is.SHA256, should.SHA256)
-	if right && !reflect.DeepEqual(is.Pieces, should.Pieces) {
-		return foreign
+	right := is.Size == should.Size && (is.SHA256 == nil || bytes.Equal(is.SHA256, should.SHA256))
+	if right && (is.SHA256 == nil || !reflect.DeepEqual(is.Pieces, should.Pieces)) {
+		return foreign, nil
 	}
-	return ours
+	return ours, nil
 }
 
 // metalink describes the file of the torrent in data.
@@ -134,7 +140,8 @@ func (p *publication) metalink(name string, data []byte, h *metainfo.Hashes) ([]
 		f.URLs = append(f.URLs, metalink.URL{URL: seed, Priority: i + 1})
 	}
 	if p.torrentsAt != "" {
-		for i, at := range p.webSeeds(path.Join(p.torrentsAt, p.o.output(name)+torrentSuffix)) {
+		all := p.webSeeds(path.Join(p.torrentsAt, p.o.output(name)+torrentSuffix))
+		for i, at := range all[:min(len(all), metainfo.MaxWebSeeds)] {
 			f.Torrents = append(f.Torrents, metalink.URL{URL: at, Priority: i + 1})
 		}
 	}

@@ -322,6 +322,8 @@ func (p *publication) make(ctx context.Context, c *content, h *metainfo.Hashes, 
 		case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EROFS):
 			p.abort(fmt.Errorf("%s: %w", name, err)) // the others would fail as well
 			return
+		case err != nil && ctx.Err() != nil:
+			return
 		case err != nil:
 			p.problem(name, err)
 		case p.write:
@@ -346,7 +348,7 @@ func (p *publication) makeOne(ctx context.Context, name string, c *content, h *m
 		return err
 	}
 	defer out.close()
-	e.torrent, err = p.put(out, output+torrentSuffix, data, old.torrent, func(there []byte) verdict {
+	e.torrent, err = p.put(out, output+torrentSuffix, data, old.torrent, func(there []byte) (verdict, error) {
 		return p.judge(ctx, there, data, name, c)
 	})
 	if err != nil {
@@ -358,7 +360,7 @@ func (p *publication) makeOne(ctx context.Context, name string, c *content, h *m
 	}
 	meta4, err := p.metalink(name, data, h)
 	if err == nil {
-		e.metalink, err = p.put(out, output+metalinkSuffix, meta4, old.metalink, func(there []byte) verdict {
+		e.metalink, err = p.put(out, output+metalinkSuffix, meta4, old.metalink, func(there []byte) (verdict, error) {
 			return judgeMetalink(there, meta4)
 		})
 	}
