@@ -56,7 +56,7 @@ func (p *publication) publish(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if len(t.files) == 0 && len(t.unseen) == 0 && len(p.state.entries) > 0 && !p.o.Prune {
+	if len(t.files) == 0 && len(t.unseen) == 0 && len(p.state.entries) > 0 && !p.o.Force {
 		return ErrVanished
 	}
 	p.report.Files = len(t.files)

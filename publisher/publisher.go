@@ -55,7 +55,7 @@ type Options struct {
 	State string
 	// Prune removes torrents and metalinks without a file that nobody knows, too.
 	Prune bool
-	// Force replaces torrents and metalinks that others made.
+	// Force replaces torrents and metalinks that others made, and consents to ErrVanished.
 	Force bool
 	// DryRun tells what would be done and writes nothing.
 	DryRun bool

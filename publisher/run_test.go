@@ -209,9 +209,13 @@ func TestNothingIsLeft(t *testing.T) {
 		t.Errorf("%v", got.err)
 	}
 	wantSame(t, before, outputs(t, out))
-	o.Prune = true
+	o.Prune = true // cron jobs say that
+	if got := runWith(Publish, dir, o); !errors.Is(got.err, ErrVanished) {
+		t.Errorf("%v", got.err)
+	}
+	o.Prune, o.Force = false, true
 	publish(t, dir, o).want(t, 0, 0, 0, 1, 0)
-	o.Prune = false
+	o.Force = false
 	publish(t, dir, o).want(t, 0, 0, 0, 0, 0)
 }
 

@@ -78,7 +78,7 @@ func publishSettingsTable() []setting {
 			set: func(s *settings, v string) error { s.publish.state = v; return notEmpty(v) }},
 		toggle("check", "read all files, compare them with their torrents, and write nothing", func(p *publishSettings) *bool { return &p.check }),
 		toggle("prune", "remove torrents of files that are not there, whoever made them", func(p *publishSettings) *bool { return &p.prune }),
-		toggle("force", "replace torrents that others made", func(p *publishSettings) *bool { return &p.force }),
+		toggle("force", "replace torrents that others made; let a tree without any file lose its torrents", func(p *publishSettings) *bool { return &p.force }),
 		toggle("dry-run", "say what would be done, and do nothing", func(p *publishSettings) *bool { return &p.dryRun }),
 		toggle("idle", "read and hash only while nobody else wants the disk and the processor", func(p *publishSettings) *bool { return &p.idle }),
 		{name: "quiet", aliases: []string{"q"}, verbs: verbs, usage: "say nothing but what is wrong",
@@ -160,7 +160,7 @@ func publishCommand(env Env, c *cli.Context) error {
 		case errors.Is(err, publisher.ErrBusy):
 			f.next = "wait until it is done"
 		case errors.Is(err, publisher.ErrVanished):
-			f.next = "if that is meant so, say --prune"
+			f.next = "if that is meant so and not a tree that is not mounted, say --force"
 		case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS):
 			f.status = exitWrite
 		default:
