@@ -280,6 +280,28 @@ func TestDigestHeaderFindsTheLiar(t *testing.T) {
 	}
 }
 
+// Two mirrors that lie alike do not outvote the URL's own host and the digest that it tells.
+func TestDigestHeaderAgainstTwins(t *testing.T) {
+	for i := range 6 {
+		for _, lies := range []int{1, 2} {
+			t.Run(fmt.Sprint(i, lies), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, 6<<20)
+				w.mirror(saying(mirrortest.Config{Rate: 8 << 20}, "Digest: SHA-256="+sum256(w.data)))
+				twin := mirrortest.Config{Rate: 8 << 20}
+				for k := range lies {
+					twin.Faults = append(twin.Faults, mirrortest.Fault{Kind: mirrortest.FlipBit, At: int64(i+1+5*k)%7*(6<<20)/7 + 5})
+				}
+				w.mirror(twin)
+				w.mirror(twin)
+				if res := w.mustFetch(); lies == 1 && res.Verified != "sha256" {
+					t.Error(w.describe(res))
+				}
+			})
+		}
+	}
+}
+
 // What the caller knows counts, whatever a header says.
 func TestDigestHeaderAgainstTheCaller(t *testing.T) {
 	w := newWorld(t, 2<<20).withDigest()

@@ -107,11 +107,14 @@ func (j *job) suspects() []*mirror {
 			list = append(list, m)
 		}
 	}
-	slices.SortStableFunc(list, func(a, b *mirror) int {
-		return btoi(hostKey(b.url) == hostKey(j.req.URL)) - btoi(hostKey(a.url) == hostKey(j.req.URL))
-	})
+	slices.SortStableFunc(list, j.ownFirst)
 	return list
 }
+
+// isOwn reports whether m is on the URL's own host.
+func (j *job) isOwn(m *mirror) bool { return m.feed.host == hostKey(j.req.URL) }
+
+func (j *job) ownFirst(a, b *mirror) int { return btoi(j.isOwn(b)) - btoi(j.isOwn(a)) }
 
 // accuse sets m aside for what it sent.
 func (j *job) accuse(m *mirror, what string) {
@@ -182,7 +185,7 @@ func (j *job) compare(ctx context.Context) (done bool, err error) {
 	}
 	if d == nil { // everything was confirmed: whoever was outvoted may have been right
 		for _, m := range j.suspects() {
-			if isWrong(m.last) || hostKey(m.url) == hostKey(j.req.URL) {
+			if isWrong(m.last) || j.isOwn(m) {
 				j.alone = append(j.alone, m)
 			}
 		}
@@ -240,15 +243,15 @@ func (j *job) compare(ctx context.Context) (done bool, err error) {
 }
 
 // yield is called when mirrors agree with each other, as far as they could be asked, and not with a digest that only the
-// URL's own host told: it gives way, unless somebody has another version, which is tried first. What several gave and
-// nobody confirmed is fetched again.
+// URL's own host told: it gives way, unless somebody has another version, which is tried first. What that host neither
+// gave nor confirmed is not taken: mirrors that lie alike do not make its digest wrong.
 func (j *job) yield(ctx context.Context) (done bool, err error) {
-	s := j.sink
+	s, own := j.sink, slices.ContainsFunc(j.usable(), j.isOwn)
 	s.mu.Lock()
-	single, owners := true, slices.Clone(s.owner)
+	confirmed, owners := true, slices.Clone(s.owner)
 	s.mu.Unlock()
 	for b := range owners {
-		single = single && (j.checked[b] || owners[b] == owners[0])
+		confirmed = confirmed && (own && j.checked[b] || j.isOwn(j.mirrorOf(owners[b])))
 	}
 	stale := func(m *mirror) bool { return isStale(m.last) }
 	if !j.turned && j.blamed(stale) { // what was taken for outdated may be what fits
@@ -261,7 +264,7 @@ func (j *job) yield(ctx context.Context) (done bool, err error) {
 		return false, j.startAgain(ctx, stale)
 	}
 	j.distrust()
-	if single && !j.turned {
+	if confirmed && !j.turned {
 		return true, nil
 	}
 	return false, j.asCurlWould(ctx)
@@ -270,8 +273,7 @@ func (j *job) yield(ctx context.Context) (done bool, err error) {
 // asCurlWould starts again with nothing to verify with, at the URL's own host.
 func (j *job) asCurlWould(ctx context.Context) error {
 	j.pardon()
-	own := func(m *mirror) int { return btoi(m.feed.host == hostKey(j.req.URL)) }
-	slices.SortStableFunc(j.mirrors, func(a, b *mirror) int { return own(b) - own(a) })
+	slices.SortStableFunc(j.mirrors, j.ownFirst)
 	j.only, j.alone = nil, nil
 	return j.startAgain(ctx, func(m *mirror) bool { return isWrong(m.last) || isStale(m.last) })
 }
@@ -308,16 +310,22 @@ func (j *job) replace(sp span, data []byte, owner uint16) error {
 	return nil
 }
 
-// findDisagreement compares until two mirrors differ. nil: all that could be compared agrees.
+// findDisagreement compares until two mirrors differ. nil: all that could be compared agrees. If only the URL's own host
+// told the digest, everything is compared with what that host gives.
 func (j *job) findDisagreement(ctx context.Context) (*disagreement, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex
 	var found *disagreement
 	var failed error
-	todo := j.spans()
+	todo, usable := j.spans(), j.usable()
+	slices.SortStableFunc(usable, j.ownFirst)
+	withOwn := !j.expect.digest() && len(usable) > 0 && j.isOwn(usable[0])
+	fits := func(m, owner *mirror) bool {
+		return m.feed.host != owner.feed.host && (!withOwn || j.isOwn(m) || j.isOwn(owner))
+	}
 	var wg sync.WaitGroup
-	for i, m := range j.usable() {
+	for i, m := range usable {
 		if i == max(j.maxMirrors(), 2) {
 			break
 		}
@@ -326,7 +334,7 @@ func (j *job) findDisagreement(ctx context.Context) (*disagreement, error) {
 			defer wg.Done()
 			for {
 				mu.Lock()
-				i := slices.IndexFunc(todo, func(sp span) bool { return j.mirrorOf(sp.owner).feed.host != m.feed.host })
+				i := slices.IndexFunc(todo, func(sp span) bool { return fits(m, j.mirrorOf(sp.owner)) })
 				if i < 0 || found != nil || failed != nil {
 					mu.Unlock()
 					return
