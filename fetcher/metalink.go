@@ -46,9 +46,13 @@ func (c *client) load(ctx context.Context, u *url.URL, most int64) ([]byte, erro
 	if res.StatusCode != http.StatusOK {
 		return nil, &statusError{code: res.StatusCode}
 	}
+	tooLong := fmt.Errorf("%w (more than %d bytes)", errTooLong, most)
+	if res.ContentLength > most {
+		return nil, tooLong
+	}
 	data, err := io.ReadAll(io.LimitReader(res.Body, most+1))
 	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("%w (more than %d bytes)", errTooLong, most)
+		err = tooLong
 	}
 	return data, err
 }

@@ -257,6 +257,17 @@ func TestLyingMetalinks(t *testing.T) {
 	}
 }
 
+// What is named as a description and is as long as a disk image is not read.
+func TestDescribedByItself(t *testing.T) {
+	w := newWorld(t, metalink.MaxSize+1)
+	m := w.mirror(saying(mirrortest.Config{}, `Link: <?t>; rel=describedby; type="application/x-bittorrent"`,
+		`Link: <?m>; rel=describedby; type="application/metalink4+xml"`))
+	w.mustFetch()
+	if n := len(requests(m, testPath)); n != 3 || m.Stats().Paths[testPath] > metalink.MaxSize*3/2 {
+		t.Errorf("%d requests, %d bytes sent", n, m.Stats().Paths[testPath])
+	}
+}
+
 // A resumed download goes on with the pieces of a metalink.
 func TestResumeByMetalink(t *testing.T) {
 	w := newWorld(t, 8<<20)
