@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,7 +133,7 @@ func chooseFile(doc *metalink.Document, name string) (*metalink.File, error) {
 }
 
 func isPlainName(name string) bool {
-	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00") && printable(name) == name
+	return !slices.Contains([]string{"", ".", "..", toStdout}, name) && !strings.ContainsAny(name, "/\x00") && printable(name) == name
 }
 
 // takeNamed takes a torrent or a metalink that the user named.
