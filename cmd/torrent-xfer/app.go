@@ -19,6 +19,7 @@ const shortUsage = `usage: torrent-xfer [flags] URL [DEST]
        torrent-xfer create FILE...
        torrent-xfer metainfo TORRENT
        torrent-xfer bencode FILE
+       torrent-xfer scrape -t TRACKER -i HASH
        torrent-xfer doctor
 More with torrent-xfer --help.
 `
@@ -80,6 +81,7 @@ func newApp(env Env) *cli.App {
 				exitWrite, exitInterrupted),
 			command("metainfo", "TORRENT", "print all that a torrent says, its magnet link, and what is wrong with it", metainfoAbout, metainfoCommand,
 				exitNotFound, exitTimeout, exitInterrupted),
+			command("scrape", "[TORRENT]", "ask trackers how many have a torrent", scrapeAbout, scrapeCommand),
 			command("bencode", "FILE", "print bencode as JSON, or the reverse", bencodeAbout, bencodeCommand),
 			command("doctor", "[PACMAN.CONF]", "check the configuration and print the lines that others need", "", doctorCommand),
 		},

@@ -37,6 +37,7 @@ type settings struct {
 	publish                  publishSettings
 	inspect                  inspectSettings
 	peers                    peersSettings
+	scrape                   scrapeSettings
 }
 
 const (
@@ -61,11 +62,11 @@ func (s setting) env() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
 }
 
-var allVerbs = []string{cmdFetch, "mirrors", "doctor", "publish", "create", "metainfo", "bencode"}
+var allVerbs = []string{cmdFetch, "mirrors", "doctor", "publish", "create", "metainfo", "bencode", "scrape"}
 
 func settingsTable() []setting {
 	fetch, lists := []string{cmdFetch}, []string{cmdFetch, "mirrors"}
-	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(fetch), metainfoSettings(), bencodeSettings(), []setting{
+	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(fetch), metainfoSettings(), bencodeSettings(), scrapeSettingsTable(), []setting{
 		{name: "output", aliases: []string{"o", "O"}, value: true, verbs: fetch,
 			usage: "write to `FILE`; - is standard output",
 			set:   func(s *settings, v string) error { s.output = standard(v); return notEmpty(v) }},

@@ -84,6 +84,11 @@ var never = map[string]map[string]string{
 		"github.com/schollz/progressbar/v3": "publishing tells events and draws nothing",
 		"github.com/anacrolix/torrent":      "the client is internal/swarm's",
 	},
+	module + "/internal/scrape": {
+		module + "/fetcher":            "who asks a tracker fetches nothing",
+		"github.com/urfave/cli/v2":     "scraping has no command line",
+		"github.com/anacrolix/torrent": "the client is internal/swarm's",
+	},
 	module + "/internal/peers": {
 		"github.com/anacrolix/torrent": "a crash of the client must not be one of the download",
 		"github.com/urfave/cli/v2":     "a source has no command line",

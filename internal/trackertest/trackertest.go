@@ -1,4 +1,4 @@
-// Package trackertest is a BitTorrent tracker for tests: just enough of HTTP (BEP 3, 23) and UDP (BEP 15) announces.
+// Package trackertest is a BitTorrent tracker for tests: just enough of HTTP (BEP 3, 23, 48) and UDP (BEP 15).
 package trackertest
 
 import (
@@ -94,8 +94,44 @@ func (t *Tracker) heard(a Announce) []byte {
 	return others
 }
 
+// counts are the seeders and leechers of a torrent, and how often it was completed.
+func (t *Tracker) counts(infoHash string) (seeders, completed, leechers int, known bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	left := map[netip.AddrPort]uint64{}
+	for _, a := range t.log {
+		if a.InfoHash == infoHash {
+			known = true
+			left[a.Peer] = a.Left
+			if a.Event == "completed" {
+				completed++
+			}
+		}
+	}
+	for _, p := range t.peers[infoHash] {
+		if left[p] == 0 {
+			seeders++
+		} else {
+			leechers++
+		}
+	}
+	return seeders, completed, leechers, known
+}
+
 func (t *Tracker) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
+	if strings.HasSuffix(r.URL.Path, "/scrape") {
+		list := q["info_hash"]
+		slices.Sort(list)
+		fmt.Fprint(w, "d5:filesd")
+		for _, h := range list {
+			if s, c, l, known := t.counts(h); known {
+				fmt.Fprintf(w, "%d:%sd8:completei%de10:downloadedi%de10:incompletei%dee", len(h), h, s, c, l)
+			}
+		}
+		fmt.Fprint(w, "ee")
+		return
+	}
 	if !strings.HasSuffix(r.URL.Path, "/announce") {
 		http.NotFound(w, r)
 		return
@@ -116,6 +152,7 @@ const (
 	protocol       = 0x41727101980
 	actionConnect  = 0
 	actionAnnounce = 1
+	actionScrape   = 2
 )
 
 var events = []string{"", "completed", "started", "stopped"}
@@ -144,6 +181,12 @@ func (t *Tracker) serveUDP() {
 			others := t.heard(a)
 			head = be.AppendUint32(be.AppendUint32(be.AppendUint32(head, 60), 0), 0)
 			t.pc.WriteTo(append(head, others...), from)
+		case action == actionScrape:
+			for list := p[16:]; len(list) >= 20; list = list[20:] {
+				s, c, l, _ := t.counts(string(list[:20]))
+				head = be.AppendUint32(be.AppendUint32(be.AppendUint32(head, uint32(s)), uint32(c)), uint32(l))
+			}
+			t.pc.WriteTo(head, from)
 		}
 	}
 }
