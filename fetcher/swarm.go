@@ -148,9 +148,11 @@ func (w *Swarm) OpenPartial() (*os.File, error) {
 func (w *Swarm) Next(ctx context.Context) (Orders, error) {
 	for {
 		w.s.mu.Lock()
+		began := time.Now()
 		over := w.s.swarm != w
 		o := w.gather()
 		full := w.s.isFull()
+		took := time.Since(began) // of very many pieces, so long that it is not done often
 		w.s.mu.Unlock()
 		switch {
 		case over:
@@ -164,7 +166,7 @@ func (w *Swarm) Next(ctx context.Context) (Orders, error) {
 		case <-ctx.Done():
 			return o, ctx.Err()
 		case <-w.nudged:
-			time.Sleep(ordersInterval)
+			time.Sleep(max(ordersInterval, 20*took))
 		case <-time.After(ordersAgain):
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,13 +28,13 @@ import (
 )
 
 // seed starts another program, libtorrent, that has the file.
-func (s *site) seed(t *testing.T) { s.seedAt(t, 0) }
+func (s *site) seed(t testing.TB) { s.seedAt(t, 0) }
 
 // seedAt limits it to that many bytes/s; 0: no limit.
-func (s *site) seedAt(t *testing.T, rate int) { s.libtorrent(t, true, rate) }
+func (s *site) seedAt(t testing.TB, rate int) { s.libtorrent(t, true, rate) }
 
 // libtorrent starts a client that has the file, or wants it.
-func (s *site) libtorrent(t *testing.T, seeds bool, rate int) {
+func (s *site) libtorrent(t testing.TB, seeds bool, rate int) {
 	t.Helper()
 	const python = "/usr/bin/python3"
 	if exec.Command(python, "-c", "import libtorrent").Run() != nil {
@@ -76,7 +77,7 @@ sys.stdin.read()
 }
 
 // others is a directory for another client, with the torrent and perhaps the file in it.
-func (s *site) others(t *testing.T, seeds bool) string {
+func (s *site) others(t testing.TB, seeds bool) string {
 	t.Helper()
 	dir := t.TempDir()
 	files := map[string][]byte{"t.torrent": s.torrent}
@@ -420,17 +421,14 @@ func TestNoPrivateTrackers(t *testing.T) {
 	for _, trusted := range []bool{false, true} {
 		s := newSite(t, 5<<20, mirrortest.Config{Rate: 10 << 20}, metainfo.V1, 0)
 		_, err := s.fetch(within(t, time.Minute), "worker", func(f *fetcher.Fetcher, _ *fetcher.Request) {
-			join := f.JoinSwarm
-			f.JoinSwarm = func(m *metainfo.Manifest) (fetcher.Source, error) {
-				source, err := join(m)
-				source.(*peers.Source).Reach = func(context.Context) (r peers.Reach) {
+			f.JoinSwarm = s.with(f.JoinSwarm, func(p *peers.Source) {
+				p.Reach = func(context.Context) (r peers.Reach) {
 					if trusted {
 						r.Trusted = []string{"127.0.0.1"}
 					}
 					return r
 				}
-				return source, err
-			}
+			})
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -438,5 +436,109 @@ func TestNoPrivateTrackers(t *testing.T) {
 		if heard := len(s.tracker.Log()) > 0; heard != trusted {
 			t.Errorf("trusted %v: announced %v", trusted, heard)
 		}
+	}
+}
+
+// dhtNode starts a node of the DHT that knows nobody, and returns its port.
+func dhtNode(t *testing.T) (port int) {
+	t.Helper()
+	const python = "/usr/bin/python3"
+	if exec.Command(python, "-c", "import libtorrent").Run() != nil {
+		t.Skip("python3-libtorrent is not installed")
+	}
+	cmd := exec.Command(python, "-c", `
+import libtorrent as lt, sys
+s = lt.session({"listen_interfaces": "127.0.0.1:0", "enable_dht": True, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
+                "dht_bootstrap_nodes": "", "dht_restrict_routing_ips": False, "dht_ignore_dark_internet": False,
+                "dht_restrict_search_ips": False, "dht_enforce_node_id": False, "dht_prefer_verified_node_ids": False})
+print(s.listen_port(), flush=True)
+sys.stdin.read()
+`)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); cmd.Wait() })
+	if _, err := fmt.Fscan(out, &port); err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// Without a tracker the second download finds the first one in the DHT.
+func TestDHT(t *testing.T) {
+	s := newSite(t, 8<<20, mirrortest.Config{Rate: 1 << 20}, metainfo.V1, 0)
+	s.build(metainfo.V1, 0, "")
+	node := fmt.Sprintf("127.0.0.1:%d", dhtNode(t))
+	var all sync.WaitGroup
+	var got [2]int64
+	for i := range got {
+		all.Go(func() {
+			time.Sleep(time.Duration(i) * 2 * time.Second) // a node is asked once, and announced to after that
+			r, err := s.fetch(within(t, time.Minute), "worker", func(f *fetcher.Fetcher, _ *fetcher.Request) {
+				f.JoinSwarm = s.with(f.JoinSwarm, func(p *peers.Source) {
+					p.Options.Interface, p.Options.DHT, p.Options.DHTNodes = "127.0.0.1", true, []string{node}
+				})
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			got[i] = fromPeers(r)
+		})
+	}
+	all.Wait()
+	if got[0]+got[1] == 0 {
+		t.Error("they did not find each other")
+	}
+}
+
+// Without a tracker, downloads on one network find each other (BEP 14).
+func TestLocalDiscovery(t *testing.T) {
+	list, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(list, func(i net.Interface) bool {
+		addrs, _ := i.Addrs()
+		return i.Flags&net.FlagUp != 0 && i.Flags&net.FlagMulticast != 0 && i.Flags&net.FlagLoopback == 0 && len(addrs) > 0
+	}) {
+		t.Skip("this machine is on no network")
+	}
+	s := newSite(t, 8<<20, mirrortest.Config{Rate: 2 << 20}, metainfo.V1, 0)
+	s.build(metainfo.V1, 0, "")
+	var all sync.WaitGroup
+	var got [2]int64
+	for i := range got {
+		all.Go(func() {
+			r, err := s.fetch(within(t, time.Minute), "worker", func(f *fetcher.Fetcher, _ *fetcher.Request) {
+				f.JoinSwarm = s.with(f.JoinSwarm, func(p *peers.Source) { p.Options.NoLPD = false })
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			got[i] = fromPeers(r)
+		})
+	}
+	all.Wait()
+	if got[0]+got[1] == 0 {
+		t.Error("they did not find each other")
+	}
+}
+
+// with changes the source that join returns.
+func (s *site) with(join func(*metainfo.Manifest) (fetcher.Source, error), change func(*peers.Source)) func(*metainfo.Manifest) (fetcher.Source, error) {
+	return func(m *metainfo.Manifest) (fetcher.Source, error) {
+		source, err := join(m)
+		change(source.(*peers.Source))
+		return source, err
 	}
 }

@@ -130,6 +130,12 @@ func (e *engine) open(start peers.Start) error {
 	if e.client, err = torrent.NewClient(cfg); err != nil {
 		return err
 	}
+	if start.Options.DHT && !private {
+		if err := e.joinDHT(cfg); err != nil {
+			e.client.Close()
+			return err
+		}
+	}
 	spec.DisableInitialPieceCheck = true
 	spec.Trackers, spec.Webseeds, spec.Sources, spec.DhtNodes = nil, nil, nil, nil
 	t, _, err := e.client.AddTorrentSpec(spec)
@@ -142,6 +148,25 @@ func (e *engine) open(start peers.Start) error {
 	e.filter.trust(start.Trackers)
 	t.AddTrackers(httpAndUDP(start.Trackers))
 	return e.link.Note("listening at port " + strconv.Itoa(e.client.LocalPort()))
+}
+
+// joinDHT opens the DHT's socket, at the port that peers connect to. The client itself would share a socket of uTP.
+func (e *engine) joinDHT(cfg *torrent.ClientConfig) error {
+	network := "udp"
+	if cfg.DisableIPv6 {
+		network = "udp4"
+	}
+	c, err := net.ListenPacket(network, net.JoinHostPort(cfg.ListenHost(network), strconv.Itoa(e.client.LocalPort())))
+	if err != nil {
+		return err
+	}
+	server, err := e.client.NewAnacrolixDhtServer(c)
+	if err != nil {
+		c.Close()
+		return err
+	}
+	e.client.AddDhtServer(torrent.AnacrolixDhtServerWrapper{Server: server})
+	return nil
 }
 
 // config has the client do what we want of it and nothing else.
@@ -160,7 +185,7 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 	}
 	cfg.NoDefaultPortForwarding = true
 	cfg.DisableUTP, cfg.DisableWebtorrent, cfg.DisableWebseeds = true, true, true
-	cfg.NoDHT = !o.DHT || private
+	cfg.NoDHT = true // ours has a socket of its own, see joinDHT
 	cfg.DisablePEX = private
 	cfg.DhtStartingNodes = func(network string) dht.StartingNodesGetter {
 		return func() ([]dht.Addr, error) {
@@ -298,13 +323,20 @@ func (e *engine) offer(done <-chan struct{}) {
 	tick := time.NewTicker(offerEvery)
 	defer tick.Stop()
 	var told, looked time.Time
+	var took time.Duration // to look once: of very many pieces, so long that it is not done often
+	var lastConns int
+	var lastUploaded int64
+	var lastHad, lastAsked []bool
 	n := e.torrent.NumPieces()
-	last := ""
 	for {
 		select {
 		case <-done:
 			return
 		case now := <-tick.C:
+			if now.Sub(looked) < 20*took {
+				continue
+			}
+			now = time.Now()
 			e.mu.Lock()
 			changed := e.changed
 			e.changed = false
@@ -330,11 +362,11 @@ func (e *engine) offer(done <-chan struct{}) {
 			e.mu.Unlock()
 			stats := e.torrent.Stats()
 			uploaded := stats.BytesWrittenData.Int64()
-			text := fmt.Sprint(len(conns), uploaded>>20, had, asked)
-			if text == last && now.Sub(told) < aliveEvery {
+			took = time.Since(now)
+			if len(conns) == lastConns && uploaded>>20 == lastUploaded>>20 && slices.Equal(had, lastHad) && slices.Equal(asked, lastAsked) && now.Sub(told) < aliveEvery {
 				continue
 			}
-			last, told = text, now
+			lastConns, lastUploaded, lastHad, lastAsked, told = len(conns), uploaded, had, asked, now
 			if e.link.Offer(len(conns), uploaded, had, asked) != nil {
 				return
 			}

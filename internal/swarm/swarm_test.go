@@ -100,12 +100,19 @@ func (s *site) build(version metainfo.Version, pieceLength int64, tracker string
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if s.torrent, err = metainfo.Build(name, h, metainfo.BuildOptions{Trackers: [][]string{{tracker}}}); err != nil {
+	if s.torrent, err = metainfo.Build(name, h, trackers(tracker)); err != nil {
 		s.t.Fatal(err)
 	}
 	if s.manifest, err = metainfo.Parse(s.torrent, name); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+func trackers(u string) (o metainfo.BuildOptions) {
+	if u != "" {
+		o.Trackers = [][]string{{u}}
+	}
+	return o
 }
 
 func (s *site) url(path string) *url.URL {
