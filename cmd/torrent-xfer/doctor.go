@@ -53,6 +53,7 @@ func doctorCommand(env Env, c *cli.Context) error {
 	found := f.pacman(env, conf, c.NArg() == 1)
 	f.program(env, found)
 	f.confinement(env)
+	f.peers(env)
 
 	program := env.Executable
 	if program == "" {
@@ -74,6 +75,15 @@ DLAGENTS=('https::%s %%u %%o' 'http::%s %%u %%o' "${DLAGENTS[@]}")
 		return &failure{status: exitFailed, err: fmt.Errorf("%s wrong", plural(f.wrong, "thing")), next: "see the lines marked WRONG"}
 	}
 	return nil
+}
+
+// peers says whether there is what speaks to them.
+func (f *findings) peers(env Env) {
+	if worker, err := findWorker(env); err != nil {
+		f.note("no peers: %v", err)
+	} else {
+		f.ok("peers are spoken to by %s", worker)
+	}
 }
 
 func (f *findings) settings(env Env, c *cli.Context) {

@@ -76,7 +76,10 @@ func (s *Source) Fill(ctx context.Context, dst *fetcher.Sink) error {
 		return p.why(cause)
 	case errors.Is(cause, io.EOF):
 		return nil // the file is whole
-	default:
+	case errors.Is(cause, context.Canceled):
+		return cause
+	default: // it does not do as it should: nobody knows what it would do next
+		p.kill()
 		return cause
 	}
 }
@@ -134,6 +137,8 @@ func (s *Source) listen(ctx context.Context, p *process, in *frames, w *fetcher.
 			return ctx.Err()
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return errors.New("the worker stalled")
+		case errors.Is(err, errFrame):
+			return err
 		case err != nil:
 			return fmt.Errorf("%w: %w", errWorkerGone, err)
 		}
@@ -185,6 +190,7 @@ func (s *Source) note(text string, args ...any) {
 type process struct {
 	conn   *os.File
 	stderr *firstBytes
+	kill   func() error
 	ended  chan struct{}
 }
 
@@ -207,6 +213,7 @@ func (s *Source) launch(file *os.File) (*process, error) {
 		p.conn.Close()
 		return nil, err
 	}
+	p.kill = cmd.Process.Kill
 	go func() {
 		cmd.Wait()
 		close(p.ended)

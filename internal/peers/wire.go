@@ -89,7 +89,7 @@ func (f *frames) read(buf []byte) (kind byte, payload []byte, err error) {
 	}
 	n := binary.LittleEndian.Uint32(head[1:])
 	if n > f.max {
-		return 0, nil, fmt.Errorf("a frame of %d bytes", n)
+		return 0, nil, fmt.Errorf("%w of %d bytes", errFrame, n)
 	}
 	if int(n) > cap(buf) {
 		buf = make([]byte, n)

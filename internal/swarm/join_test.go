@@ -242,7 +242,7 @@ func TestNoTorrentNoPeers(t *testing.T) {
 
 // The worker dies, hangs or cannot be started: the mirrors bring the file, and it is said why peers did not.
 func TestBadWorkers(t *testing.T) {
-	for kind, blame := range map[string]string{"worker-panic": "the library is wrong", "worker-stall": "stalled", "nothing": "cannot start"} {
+	for kind, blame := range map[string]string{"worker-panic": "the library is wrong", "worker-stall": "stalled", "worker-killed": "stopped", "worker-rubbish": "malformed", "nothing": "cannot start"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, 6<<20, mirrortest.Config{Rate: 6 << 20}, metainfo.V1, 0)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -41,6 +43,13 @@ func worker(kind string) int {
 	switch kind {
 	case "worker-panic":
 		time.AfterFunc(300*time.Millisecond, func() { panic("the library is wrong") })
+	case "worker-killed":
+		time.AfterFunc(300*time.Millisecond, func() { syscall.Kill(os.Getpid(), syscall.SIGKILL) })
+	case "worker-rubbish":
+		for range 1000 {
+			io.WriteString(conn, "nothing that anybody would understand")
+		}
+		return 0
 	case "worker-stall":
 		select {}
 	}
