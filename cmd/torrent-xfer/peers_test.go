@@ -27,7 +27,8 @@ func worker() {
 	}
 }
 
-// startTracker is "tracker NAME": it starts a tracker and sets $NAME to its HTTP and $NAME_UDP to its UDP address.
+// startTracker is "tracker NAME": it starts a tracker and sets $NAME to its HTTP and $NAME_UDP to its UDP address, $NAME_PORT to a
+// port that is free.
 func startTracker(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: tracker NAME")
@@ -37,6 +38,11 @@ func startTracker(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(t.Close)
 	ts.Setenv(args[0], t.HTTP)
 	ts.Setenv(args[0]+"_UDP", t.UDP)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	l.Close()
+	ts.Setenv(args[0]+"_PORT", port)
 	ts.Value(mirrorKey{}).(*mirrorSet).trackers[args[0]] = t
 }
 
