@@ -512,26 +512,29 @@ func TestLocalDiscovery(t *testing.T) {
 	}) {
 		t.Skip("this machine is on no network")
 	}
-	s := newSite(t, 8<<20, mirrortest.Config{Rate: 2 << 20}, metainfo.V1, 0)
-	s.build(metainfo.V1, 0, "")
-	var all sync.WaitGroup
-	var got [2]int64
-	for i := range got {
-		all.Go(func() {
-			r, err := s.fetch(within(t, time.Minute), "worker", func(f *fetcher.Fetcher, _ *fetcher.Request) {
-				f.JoinSwarm = s.with(f.JoinSwarm, func(p *peers.Source) { p.Options.NoLPD = false })
+	for range 3 { // one datagram, which may be lost, says that somebody is there
+		s := newSite(t, 8<<20, mirrortest.Config{Rate: 2 << 20}, metainfo.V1, 0)
+		s.build(metainfo.V1, 0, "")
+		var all sync.WaitGroup
+		var got [2]int64
+		for i := range got {
+			all.Go(func() {
+				r, err := s.fetch(within(t, time.Minute), "worker", func(f *fetcher.Fetcher, _ *fetcher.Request) {
+					f.JoinSwarm = s.with(f.JoinSwarm, func(p *peers.Source) { p.Options.NoLPD = false })
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got[i] = fromPeers(r)
 			})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			got[i] = fromPeers(r)
-		})
+		}
+		all.Wait()
+		if got[0]+got[1] > 0 {
+			return
+		}
 	}
-	all.Wait()
-	if got[0]+got[1] == 0 {
-		t.Error("they did not find each other")
-	}
+	t.Error("they did not find each other")
 }
 
 // with changes the source that join returns.
