@@ -243,7 +243,9 @@ func startWithChild(t *testing.T, cmd *exec.Cmd) int {
 		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", cmd.Process.Pid))
 		for _, f := range tasks {
 			text, _ := os.ReadFile(f)
-			if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+			// Before its first child package os tries with a short-lived one what the kernel can do.
+			if line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && strings.HasPrefix(string(line), "torrent-xfer\x00") {
 				return pid
 			}
 		}
