@@ -280,6 +280,25 @@ func TestDigestHeaderFindsTheLiar(t *testing.T) {
 	}
 }
 
+// Nothing fits the digest, and no third mirror can say which of two copies is right: the URL's own host's, as with curl.
+func TestWrongDigestHeaderBesideALiar(t *testing.T) {
+	for _, size := range []int{20_000, 3 << 20} {
+		w := newWorld(t, size)
+		w.mirror(saying(mirrortest.Config{Rate: 8 << 20}, "Digest: SHA-256="+sum256([]byte("stale"))))
+		w.mirror(mirrortest.Config{Rate: 8 << 20, Faults: []mirrortest.Fault{{Kind: mirrortest.WrongBytes}}})
+		res, err := w.within(10*time.Second, w.prepare())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.checkRight(res)
+		for _, m := range w.mirrors {
+			if n := len(requests(m, testPath)); n > 20 {
+				t.Errorf("%d requests of one mirror", n)
+			}
+		}
+	}
+}
+
 // Two mirrors that lie alike do not outvote the URL's own host and the digest that it tells.
 func TestDigestHeaderAgainstTwins(t *testing.T) {
 	for i := range 6 {

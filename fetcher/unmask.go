@@ -51,7 +51,14 @@ func (j *job) unmask(ctx context.Context) (done bool, err error) {
 		j.accuse(j.only, "its digest differs")
 		return false, j.nextAlone(ctx)
 	}
-	if told {
+	switch {
+	case told && j.knownSize() > maxShared:
+		j.distrust()
+		return true, nil
+	case told:
+		if !s.shared() {
+			s.share(nil) // what is given up is fetched by whoever is asked next
+		}
 		return j.compare(ctx)
 	}
 	if len(owners) == 1 {
