@@ -215,7 +215,7 @@ func (p *publication) hashAndMake(ctx context.Context, c *content, workers int) 
 	}
 }
 
-// known returns the hashes of c out of the torrent of one of its names, if the state tells that it is right, and when
+// known returns the hashes of c out of the torrent of one of its names, if the state tells that they are right, and when
 // they were made; nil: it has to be read.
 func (p *publication) known(c *content) (h *metainfo.Hashes, hashed int64) {
 	for _, name := range c.names {
@@ -224,11 +224,11 @@ func (p *publication) known(c *content) (h *metainfo.Hashes, hashed int64) {
 			continue
 		}
 		data, err := p.readOutput(p.o.output(name) + torrentSuffix)
-		if err != nil || digestOf(data) != e.torrent.digest {
+		if err != nil {
 			continue
 		}
-		h, err := metainfo.HashesOf(data)
-		if err != nil || h.Size != c.size || h.Version != p.o.Version || h.PieceLength != p.pieceLength(c.size) {
+		h, err := metainfo.HashesOf(data) // whoever wrote it
+		if err != nil || digestOfHashes(h) != e.hashes || h.Version != p.o.Version || h.PieceLength != p.pieceLength(c.size) {
 			continue
 		}
 		h.SHA256 = []byte(e.sha256)
@@ -246,6 +246,11 @@ func (p *publication) pieceLength(size int64) int64 {
 
 func sameContent(a, b *metainfo.Hashes) bool {
 	return a.Size == b.Size && a.Version == b.Version && a.PieceLength == b.PieceLength && a.Root == b.Root && slices.Equal(a.Pieces, b.Pieces)
+}
+
+// digestOfHashes is the same for the same content.
+func digestOfHashes(h *metainfo.Hashes) [16]byte {
+	return digestOf(fmt.Appendf(nil, "%d %d %d %x %x", h.Size, h.Version, h.PieceLength, h.Root, h.Pieces))
 }
 
 // hash reads c, and takes over what was changed since the walk.
@@ -311,7 +316,7 @@ func (p *publication) openContent(name string) (*os.File, found, error) {
 // make writes the outputs of c, unless they are as they should be, and remembers them.
 func (p *publication) make(ctx context.Context, c *content, h *metainfo.Hashes, hashed int64) {
 	for _, name := range c.todo {
-		e := &entry{file: c.stamp, hashed: hashed, settings: p.settings, sha256: string(h.SHA256), seen: true}
+		e := &entry{file: c.stamp, hashed: hashed, settings: p.settings, hashes: digestOfHashes(h), sha256: string(h.SHA256), seen: true}
 		var err error
 		if p.owns(found{path: name, stamp: c.stamp, device: c.device}) {
 			err = p.makeOne(ctx, name, c, h, e)

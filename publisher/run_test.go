@@ -373,6 +373,23 @@ func TestTorrentsOfOthersAreNotRemoved(t *testing.T) {
 	wantLines(t, got.told(Note), "a.deb.torrent: no published file has this name, and it is not known here; --prune removes it")
 }
 
+// Who syncs over our torrents costs us no reading, if theirs say the same of the content.
+func TestTorrentsOfOthersOverOurs(t *testing.T) {
+	dir := packageTree(t, "a.deb", "b.deb")
+	o := Options{Mirrors: []string{"http://m.example"}}
+	publish(t, dir, o)
+	ours := outputs(t, dir)
+	for name, content := range map[string][]byte{"a.deb": bytesOf("a.deb", 300_000), "b.deb": bytesOf("other", 300_000)} {
+		write(t, filepath.Join(dir, name+".torrent"), torrentOf(t, name, content, metainfo.HashOptions{}, metainfo.BuildOptions{Comment: "theirs"}))
+	}
+	got := publish(t, dir, o)
+	got.want(t, 0, 1, 2, 0, 0)
+	if !maps.Equal(outputs(t, dir), ours) {
+		t.Error("other torrents than before")
+	}
+	publish(t, dir, o).want(t, 2, 0, 0, 0, 0)
+}
+
 // A torrent that somebody or something spoilt is made anew; what only bears its name stays.
 func TestDamagedTorrents(t *testing.T) {
 	whole := func(t *testing.T) (dir, path string) {

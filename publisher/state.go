@@ -38,9 +38,10 @@ func digestOf(data []byte) [16]byte {
 // entry is what is remembered of one name.
 type entry struct {
 	file     stamp
-	hashed   int64  // when the hashing began, in nanoseconds since 1970
-	settings uint64 // under which the products were made
-	sha256   string // of the content, raw; "": not known
+	hashed   int64    // when the hashing began, in nanoseconds since 1970
+	settings uint64   // under which the products were made
+	hashes   [16]byte // digest of what they say of the content
+	sha256   string   // of the content, raw; "": not known
 	torrent  product
 	metalink product // zero: there is none
 	seen     bool    // in this run; not kept
@@ -64,7 +65,7 @@ func (e *entry) still(now stamp) bool {
 
 const (
 	stateMagic  = "torrent-xfer publish "
-	stateHeader = stateMagic + "1 "
+	stateHeader = stateMagic + "2 "
 )
 
 // state is the state file: lines that are only appended to while a run goes on, the last one of a name counts. Each has a
@@ -215,6 +216,7 @@ func parseEntry(text string) (path string, e *entry, ok bool) {
 	f := fields{rest: rest}
 	e = &entry{file: f.stamp(), hashed: f.number(), settings: uint64(f.number())}
 	flags := f.number()
+	e.hashes = f.digest()
 	e.sha256 = string(f.bytes())
 	e.torrent = f.product()
 	if f.rest != "" {
@@ -250,15 +252,15 @@ func formatEntry(path string, e *entry) string {
 		flags |= 2
 	}
 	number(e.file.size, e.file.mtime, int64(e.file.inode), e.hashed, int64(e.settings), flags)
-	b = append(b, " ."...)
-	b = base64.RawStdEncoding.AppendEncode(b, []byte(e.sha256))
+	raw := func(data []byte) { b = base64.RawStdEncoding.AppendEncode(append(b, " ."...), data) }
+	raw(e.hashes[:])
+	raw([]byte(e.sha256))
 	for i, p := range []product{e.torrent, e.metalink} {
 		if i > 0 && p == (product{}) {
 			break
 		}
 		number(p.size, p.mtime, int64(p.inode))
-		b = append(b, " ."...)
-		b = base64.RawStdEncoding.AppendEncode(b, p.digest[:])
+		raw(p.digest[:])
 	}
 	return string(b)
 }
@@ -292,9 +294,14 @@ func (f *fields) stamp() stamp {
 }
 
 func (f *fields) product() product {
-	p := product{stamp: f.stamp()}
-	f.bad = f.bad || copy(p.digest[:], f.bytes()) != len(p.digest)
-	return p
+	return product{stamp: f.stamp(), digest: f.digest()}
+}
+
+func (f *fields) digest() (d [16]byte) {
+	b := f.bytes()
+	f.bad = f.bad || len(b) != len(d)
+	copy(d[:], b)
+	return d
 }
 
 // set remembers, or forgets if e is nil, and appends it to the file.

@@ -15,7 +15,7 @@ import (
 )
 
 func entryOf(seed string) *entry {
-	e := &entry{file: stamp{123456, longAgo.UnixNano(), 1<<63 + 5}, hashed: -7, settings: 1 << 62,
+	e := &entry{file: stamp{123456, longAgo.UnixNano(), 1<<63 + 5}, hashed: -7, settings: 1 << 62, hashes: digestOf([]byte(seed + "h")),
 		torrent: product{stamp{77, -1, 3}, digestOf([]byte(seed)), len(seed)%2 == 0}}
 	if len(seed)%3 == 0 {
 		e.sha256 = string(bytesOf(seed, 32))
