@@ -212,6 +212,17 @@ func hostKey(u *url.URL) string {
 	return strings.ToLower(u.Scheme) + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), port(u))
 }
 
+// resource identifies what an http or https URL locates, however it is spelled: %2B and + in a path are one.
+type resource struct{ host, path, query string }
+
+func resourceOf(u *url.URL) resource {
+	path := u.Path
+	if strings.Contains(strings.ToUpper(u.RawPath), "%2F") { // this is not the same as a slash
+		path = u.RawPath
+	}
+	return resource{hostKey(u), path, u.RawQuery}
+}
+
 func port(u *url.URL) string {
 	if p := u.Port(); p != "" {
 		return p

@@ -84,7 +84,7 @@ type exit struct {
 
 func (f *Fetcher) fetch(ctx context.Context, req Request) (result *Result, err error) {
 	j := &job{Fetcher: f, req: req, log: f.Log, limit: newLimit(f.LimitRate), stall: f.StallTimeout,
-		expect: req.Expect, ended: make(chan exit, 64), said: make(chan *hearing, 1), sizes: map[int64]map[string]bool{}, tried: map[*mirror]bool{}, torrent: torrents{known: map[string]bool{}}, company: company{ended: make(chan error, 1)}, begun: time.Now()}
+		expect: req.Expect, ended: make(chan exit, 64), said: make(chan *hearing, 1), sizes: map[int64]map[string]bool{}, tried: map[*mirror]bool{}, torrent: torrents{known: map[resource]bool{}}, company: company{ended: make(chan error, 1)}, begun: time.Now()}
 	if j.log == nil {
 		j.log = slog.New(slog.DiscardHandler)
 	}

@@ -182,7 +182,7 @@ func (j *job) askTorrents(ctx context.Context, list []*url.URL) {
 	t := &j.torrent
 	var places []place
 	for _, u := range list {
-		if namable(u) && j.client.allows(u) && !t.known[u.String()] {
+		if namable(u) && j.client.allows(u) && !t.known[resourceOf(u)] {
 			places = append(places, place{u, true})
 		}
 	}

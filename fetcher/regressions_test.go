@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -565,6 +566,52 @@ func TestAbsurdLength(t *testing.T) {
 		w.mirror(mirrortest.Config{})
 		if res, err := w.fetch(); err == nil {
 			w.checkRight(res)
+		}
+	}
+}
+
+// A file is one source, however its URL is spelled, and a torrent is asked for once, as it was named first.
+func TestSpellingsOfOneURL(t *testing.T) {
+	w := newWorld(t, 4<<20)
+	files := map[string]mirrortest.File{}
+	m := w.mirror(mirrortest.Config{Files: files, Rate: 4 << 20})
+	other := strings.TrimSuffix(m.URL(testPath), testName) + strings.ReplaceAll(testName, "-", "%2D")
+	files[testPath] = mirrortest.Bytes(w.data)
+	files[testPath+".torrent"] = mirrortest.Bytes(v1Torrent(testName, w.data, 64<<10, fmt.Sprintf("8:url-list%d:%s", len(other), other)))
+	req := w.prepare()
+	req.Mirrors = []*url.URL{mustURL(other)}
+	req.Torrent.URLs = append(req.Torrent.URLs, mustURL(other+".torrent"))
+	res, err := w.within(time.Minute, req)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, w.describe(res))
+	}
+	w.checkRight(res)
+	if res.InfoHash == "" || len(res.Sources) != 1 || res.Sources[0].Name != req.URL.String() {
+		t.Errorf("torrent %q\n%s", res.InfoHash, w.describe(res))
+	}
+	if n := len(requests(m, testPath+".torrent")); n != 1 {
+		t.Errorf("the torrent was asked for %d times", n)
+	}
+}
+
+func TestResource(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{"http://h/g++-1:2.deb", "HTTP://H:80/g%2B%2b-1%3A2.deb", true},
+		{"https://h:443/a", "https://h/a", true},
+		{"http://h:443/a", "http://h/a", false},
+		{"http://h/a", "https://h/a", false},
+		{"http://h/a+b", "http://h/a%20b", false},
+		{"http://h/p//a", "http://h/p/a", false},
+		{"http://h/p%2Fa", "http://h/p/a", false},
+		{"http://h/a%3Fb", "http://h/a?b", false},
+		{"http://h/a?b=%2B", "http://h/a?b=+", false},
+		{"http://h/a", "http://h/A", false},
+	} {
+		if same := resourceOf(mustURL(c.a)) == resourceOf(mustURL(c.b)); same != c.same {
+			t.Errorf("%s, %s: %v", c.a, c.b, same)
 		}
 	}
 }

@@ -86,7 +86,7 @@ type urlRank struct {
 
 func (j *job) addMirror(r *urlRank) {
 	for _, m := range j.mirrors {
-		if m.url.String() == r.url.String() {
+		if resourceOf(m.url) == resourceOf(r.url) {
 			return
 		}
 	}

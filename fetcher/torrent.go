@@ -36,8 +36,8 @@ type torrents struct {
 	sworn      *metainfo.Manifest // named by the user; nil: none
 	swears     bool               // the answer under way is what the user named
 	queue      []place
-	known      map[string]bool // URLs that were asked
-	described  *url.URL        // a metalink that the URL's own host named and that was not asked for; nil: none
+	known      map[resource]bool // that were asked
+	described  *url.URL          // a metalink that the URL's own host named and that was not asked for; nil: none
 	asked      int
 	pending    int
 	refused    int // clear answers that there is none
@@ -119,7 +119,7 @@ func (j *job) repository() string {
 // askTorrent asks the next host, one request for each.
 func (j *job) askTorrent(ctx context.Context) bool {
 	t := &j.torrent
-	for len(t.queue) > 0 && t.known[t.queue[0].url.String()] {
+	for len(t.queue) > 0 && t.known[resourceOf(t.queue[0].url)] {
 		t.queue = t.queue[1:]
 	}
 	if len(t.queue) == 0 || t.asked == torrentsMost {
@@ -127,7 +127,7 @@ func (j *job) askTorrent(ctx context.Context) bool {
 	}
 	at, swears, name := t.queue[0], t.swears, baseName(j.req.URL)
 	t.queue = t.queue[1:]
-	t.known[at.url.String()] = true
+	t.known[resourceOf(at.url)] = true
 	t.asked++
 	t.pending++
 	j.workers.Go(func() {
