@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"torrent-xfer/fetcher"
+	"torrent-xfer/metainfo"
 	"torrent-xfer/metalink"
 )
 
@@ -180,6 +182,7 @@ func (d *download) run() error {
 		return err
 	}
 	d.confine(req, with, streamed, show.log())
+	d.warnOfAnother(hint)
 
 	ctx, stop := d.lifetime()
 	defer stop()
@@ -223,6 +226,19 @@ func (d *download) run() error {
 		return &failure{status: exitWrite, file: d.name(), err: fmt.Errorf("the file is there, but not its report: %w", rerr)}
 	}
 	return err
+}
+
+// warnOfAnother tells of a torrent or metalink that the user named if it seems to be of another file.
+func (d *download) warnOfAnother(hint fetcher.TorrentHint) {
+	name := ""
+	if m, err := metainfo.Parse(hint.Metainfo, ""); err == nil {
+		name = m.Name
+	} else if hint.Metalink != nil && d.metalink == nil {
+		name = path.Base(hint.Metalink.Name)
+	}
+	if name != "" && name != fileName(d.url) && name != filepath.Base(d.dest) && !d.settings.quiet {
+		warn(d.env.Stderr, "%s: --torrent is of a file called %s", d.name(), name)
+	}
 }
 
 func (d *download) fetcher() *fetcher.Fetcher {
