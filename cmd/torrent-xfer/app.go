@@ -47,12 +47,12 @@ var errSilent = errors.New("failed")
 func newApp(env Env) *cli.App {
 	about := "Settings may also stand in the environment, as " + envPrefix + "LIMIT_RATE for --limit-rate, and in\n" +
 		"/etc/torrent-xfer.toml or $XDG_CONFIG_HOME/torrent-xfer.toml, as limit-rate = \"2M\".\n\n"
-	onUsage := func(_ *cli.Context, err error, _ bool) error { return usageError("%w", err) }
 	command := func(name, args, usage, about string, action func(Env, *cli.Context) error, statuses ...int) *cli.Command {
 		statuses = append(statuses, exitDone, exitFailed, exitUsage)
 		return &cli.Command{Name: name, ArgsUsage: args, Usage: usage, Description: about + exitTable(statuses...), Flags: flagsOf(name),
-			OnUsageError: onUsage, HideHelpCommand: true,
-			Action: func(c *cli.Context) error { return action(env, c) }}
+			OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return seeHelp(name, usageError("%w", err)) },
+			HideHelpCommand: true,
+			Action:          func(c *cli.Context) error { return seeHelp(name, action(env, c)) }}
 	}
 	return &cli.App{
 		Name:      "torrent-xfer",
@@ -70,7 +70,7 @@ func newApp(env Env) *cli.App {
 		HideHelpCommand:           true,
 		DisableSliceFlagSeparator: true,
 		ExitErrHandler:            func(*cli.Context, error) {},
-		OnUsageError:              onUsage,
+		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError("%w", err) },
 		Action:                    func(c *cli.Context) error { return fetchCommand(env, c) },
 		Commands: []*cli.Command{
 			command("mirrors", "URL", "print the URLs of the same file, best first", "", mirrorsCommand, exitNotFound, exitTimeout, exitInterrupted),
@@ -89,11 +89,15 @@ func newApp(env Env) *cli.App {
 }
 
 // arrange puts the flags before the other arguments, as package cli wants them; nothing after "--" is a flag. Flags
-// before a verb become the verb's own (they have to be flags of a download too), and short names become long ones. A flag
-// that lacks its value is an error: it must not take the "--" for one. Who asks for help asks for nothing else.
+// before a verb become the verb's own (they have to be flags of a download too), and short names become long ones; a
+// short one may have its value joined to it. A flag that is unknown or lacks its value is an error: it must not take the
+// "--" for one. Who asks for help asks for nothing else.
 func arrange(args []string) ([]string, error) {
 	known := namesOf(cmdFetch)
-	var verb, flags, rest []string
+	var verb, flags, rest, unknown []string
+	fail := func(format, flag string) error {
+		return seeHelp(strings.Join(verb, ""), usageError(format, flag))
+	}
 	list := args[1:]
 	for i := 0; i < len(list); i++ {
 		a := list[i]
@@ -113,19 +117,31 @@ func arrange(args []string) ([]string, error) {
 			}
 			name, value, joined := strings.Cut(strings.TrimPrefix(a[1:], "-"), "=")
 			s, ok := known[name]
+			short := known[a[1:2]]
 			switch {
+			case !ok && short.value:
+				flags = append(flags, "--"+short.name+"="+a[2:])
 			case !ok:
-				flags = append(flags, a)
+				flags, unknown = append(flags, a), append(unknown, a)
 			case joined:
 				flags = append(flags, "--"+s.name+"="+value)
 			case !s.value:
 				flags = append(flags, "--"+s.name)
 			case i+1 == len(list):
-				return nil, usageError("%s needs a value", a)
+				return nil, fail("%s needs a value", a)
 			default:
 				i++
 				flags = append(flags, "--"+s.name, list[i])
 			}
+		}
+	}
+	if verb == nil {
+		known["version"], known["v"] = setting{}, setting{} // package cli's own
+	}
+	for _, a := range unknown { // they may be known now that the verb is
+		typed, _, _ := strings.Cut(a, "=")
+		if _, ok := known[strings.TrimPrefix(typed[1:], "-")]; !ok {
+			return nil, fail("there is no flag %s", typed)
 		}
 	}
 	return slices.Concat(args[:1], verb, flags, []string{"--"}, rest), nil

@@ -65,12 +65,19 @@ func createCommand(env Env, c *cli.Context) error {
 		return usageError("create takes files")
 	case len(files) > 1 && s.output != "":
 		return usageError("--output is for one file")
+	case slices.Contains(files, "-"):
+		return usageError("create reads no standard input: it takes the names of files")
+	case len(files) > 1 && slices.ContainsFunc(s.mirrors, func(m string) bool { return !strings.HasSuffix(m, "/") }):
+		return usageError("a --mirror that does not end in a slash is the URL of one file")
 	case s.output == toStdout && (s.json || s.create.metalink):
 		return usageError("standard output is for the torrent alone")
 	case s.create.metalink && s.mirrors == nil:
 		return usageError("--metalink needs a --mirror")
 	}
 	if err := s.make.check(webSeedsOf(s.mirrors, "x")); err != nil {
+		return err
+	}
+	if err := checkDirectory(env, s.output); err != nil {
 		return err
 	}
 	ctx, stop := (&download{settings: s}).lifetime()
@@ -119,7 +126,7 @@ func (t *created) print(w io.Writer) {
 // create makes the torrent of one file, and its metalink.
 func create(ctx context.Context, env Env, s settings, file string) (*created, error) {
 	fail := func(err error) error {
-		return &failure{status: statusOf(err), file: file, err: err, next: "no torrent was made"}
+		return &failure{status: statusOf(err), file: file, err: withoutPath(err), next: "no torrent was made"}
 	}
 	t := &created{File: file, Torrent: file + ".torrent", Name: filepath.Base(file)}
 	if s.output != "" {
@@ -165,6 +172,15 @@ func create(ctx context.Context, env Env, s settings, file string) (*created, er
 		return nil, &failure{status: exitWrite, file: file, err: err}
 	}
 	return t, nil
+}
+
+// checkDirectory refuses an output in no directory before anything is read.
+func checkDirectory(env Env, output string) error {
+	dir := filepath.Dir(output)
+	if info, err := os.Stat(env.path(dir)); err == nil && info.IsDir() || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return &failure{status: exitWrite, err: fmt.Errorf("there is no directory %s", dir), next: "make it, or name another place with --output"}
 }
 
 // mayReplace refuses to put a torrent or a metalink where something else is.

@@ -78,6 +78,15 @@ func usageError(format string, args ...any) error {
 	return &failure{status: exitUsage, err: fmt.Errorf(format, args...)}
 }
 
+// seeHelp makes a usage error of a verb point to the verb's help.
+func seeHelp(verb string, err error) error {
+	var f *failure
+	if errors.As(err, &f) && f.status == exitUsage && f.next == "" && verb != cmdFetch {
+		f.next = "see torrent-xfer " + verb + " --help"
+	}
+	return err
+}
+
 // statusOf maps an error to its status.
 func statusOf(err error) int {
 	var f *failure

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -13,8 +14,6 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-
-	"torrent-xfer/fetcher"
 )
 
 const inputTimeout = time.Minute // for a URL, unless the user says otherwise
@@ -48,12 +47,24 @@ func openInput(env Env, name string) (io.ReadCloser, error) {
 	if name != "-" {
 		f, err := os.Open(env.path(name))
 		if err != nil {
-			return nil, usageError("%w", err)
+			return nil, &failure{status: exitUsage, file: inputLabel(name), err: withoutPath(err), next: "check the name, and whether it may be read"}
 		}
 		in = f
 	}
 	giveUpRights(env)
 	return in, nil
+}
+
+// withoutPath is for a message that names the file already.
+func withoutPath(err error) error {
+	var at *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New("no such file")
+	case errors.As(err, &at):
+		return at.Err
+	}
+	return err
 }
 
 // giveUpRights confines root to what looking at something needs: nothing is written, what is read is open.
@@ -120,10 +131,13 @@ func readURL(env Env, s settings, u *url.URL, limit int64) ([]byte, error) {
 	var data []byte
 	switch {
 	case err != nil:
-	case res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusGone:
-		return nil, fail(fmt.Errorf("%w: HTTP status %d", fetcher.ErrNotFound, res.StatusCode))
 	case res.StatusCode != http.StatusOK:
-		return nil, fail(fmt.Errorf("HTTP status %d", res.StatusCode))
+		status := exitFailed
+		if res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusGone {
+			status = exitNotFound
+		}
+		text := strings.TrimSpace(fmt.Sprint(res.StatusCode, " ", http.StatusText(res.StatusCode)))
+		return nil, &failure{status: status, file: bare(u), err: errors.New("the server answered " + text), next: "check the URL"}
 	default:
 		data, err = readAll(res.Body, limit)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 
@@ -14,7 +15,7 @@ import (
 
 const metainfoAbout = `TORRENT is a file or a URL; "-", or nothing if something is piped in, is standard input. No network is touched but
 for a URL. What a download would refuse, and what else is odd, is told in warnings, on standard error; with --json
-under "warnings". With warnings the status is still 0; it is 1 if there is no info dictionary to look at.
+under "warnings". With warnings the status is still 0; it is 1 if there is no whole info dictionary.
 
 --json prints one object: name, name_utf8, version (v1, v2, hybrid), info_hash (_v1, _v2), magnet, size, file_count,
 piece_length, piece_count, private, source, announce, announce_list, url_list, httpseeds, sources, nodes, comment,
@@ -73,6 +74,10 @@ func metainfoCommand(env Env, c *cli.Context) error {
 		for _, w := range d.Warnings {
 			warn(env.Stderr, "%s", w)
 		}
+	}
+	if d.InfoHash == "" {
+		return &failure{status: exitFailed, file: inputLabel(name), err: errors.New("the info dictionary is cut short"),
+			next: "what could be read of it was printed"}
 	}
 	return nil
 }

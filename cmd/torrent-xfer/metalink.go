@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"torrent-xfer/fetcher"
+	"torrent-xfer/metainfo"
 	"torrent-xfer/metalink"
 )
 
@@ -39,6 +40,11 @@ func localMetalink(env Env, text string, urlErr error) ([]byte, error) {
 	}
 	data, err := readTorrent(env.path(text))
 	if err == nil && !metalink.IsXML(data) {
+		giveUpRights(env)
+		if _, err := metainfo.Describe(data); err == nil {
+			return nil, &failure{status: exitUsage, err: fmt.Errorf("%s is a torrent, and no URL", text),
+				next: "torrent-xfer --torrent " + text + " URL downloads with it"}
+		}
 		err = fmt.Errorf("%s is neither a URL nor a metalink", text)
 	}
 	if err != nil {
