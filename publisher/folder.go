@@ -59,18 +59,23 @@ func (d folder) folder(name string) (folder, error) {
 	return folder{f}, err
 }
 
-// below opens the directory of this path, and makes it first if that is wanted.
-func (d folder) below(dir string, create bool) (folder, error) {
+// below opens the directory of this path. like != 0: it is made first, if need be, so that whoever may enter one of that mode
+// may enter it.
+func (d folder) below(dir string, like fs.FileMode) (folder, error) {
 	at, err := d.folder(".")
 	if err != nil || dir == "." {
 		return at, err
 	}
 	for name := range strings.SplitSeq(dir, "/") {
 		next, err := at.folder(name)
-		if create && errors.Is(err, fs.ErrNotExist) {
+		if like != 0 && errors.Is(err, fs.ErrNotExist) {
 			err = again(func() error { return unix.Mkdirat(at.fd(), name, 0o777) })
-			if err == nil || errors.Is(err, fs.ErrExist) {
+			made := err == nil
+			if made || errors.Is(err, fs.ErrExist) {
 				next, err = at.folder(name)
+			}
+			if info, e := next.file.Stat(); made && err == nil && e == nil && like&0o555&^info.Mode() != 0 {
+				err = next.file.Chmod(info.Mode().Perm() | like&0o555)
 			}
 		}
 		at.close()
@@ -89,7 +94,7 @@ func (d folder) look(name string) (found, bool, error) {
 	}
 	var st unix.Stat_t
 	err := again(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-	return found{stamp: stamp{st.Size, st.Mtim.Nano(), st.Ino}, device: uint64(st.Dev)}, st.Mode&unix.S_IFMT == unix.S_IFREG, err
+	return found{stamp: stamp{st.Size, st.Mtim.Nano(), st.Ino}, device: uint64(st.Dev), mode: fs.FileMode(st.Mode & 0o777)}, st.Mode&unix.S_IFMT == unix.S_IFREG, err
 }
 
 // read reads a regular file, and not more of it than most bytes and one.
@@ -174,7 +179,7 @@ func (c *folders) get(dir string) (folder, error) {
 		return c.last, nil
 	}
 	c.close()
-	d, err := c.root.below(dir, false)
+	d, err := c.root.below(dir, 0)
 	if err == nil {
 		c.dir, c.last = dir, d
 	}

@@ -9,6 +9,8 @@ import (
 	"path"
 	"reflect"
 
+	"golang.org/x/sys/unix"
+
 	"torrent-xfer/metainfo"
 	"torrent-xfer/metalink"
 )
@@ -24,8 +26,9 @@ const (
 )
 
 // put writes data in dir, which is that of the output name, unless it is there. What others made stays, with a note, unless
-// Force is set.
-func (p *publication) put(dir folder, name string, data []byte, left product, judge func([]byte) (verdict, error)) (product, error) {
+// Force is set. Whoever may read mode may read it.
+func (p *publication) put(dir folder, name string, data []byte, left product, mode fs.FileMode,
+	judge func([]byte) (verdict, error)) (product, error) {
 	base := path.Base(name)
 	f, _, _ := dir.look(base) // first: if it changes now, the next run sees it
 	there, err := dir.read(base, metainfo.MaxSize)
@@ -49,6 +52,7 @@ func (p *publication) put(dir folder, name string, data []byte, left product, ju
 	}
 	switch what {
 	case same:
+		p.mend(dir, base, f.mode, mode)
 		return now, nil
 	case foreign:
 		p.note(name, "others made it, and it is right, so it stays; --force replaces it")
@@ -59,7 +63,7 @@ func (p *publication) put(dir folder, name string, data []byte, left product, ju
 	}
 	now = product{digest: digestOf(data)}
 	if p.write {
-		if now.stamp, err = dir.replace(base, data); err != nil {
+		if now.stamp, err = dir.replace(base, data, mode); err != nil {
 			return product{}, fmt.Errorf("%s: %w", base, err)
 		}
 	}
@@ -67,10 +71,24 @@ func (p *publication) put(dir folder, name string, data []byte, left product, ju
 	return now, nil
 }
 
+// readable are the bits by which others may read.
+const readable = 0o444
+
+// mend lets those read an output of ours that may read its file.
+func (p *publication) mend(dir folder, name string, is, file fs.FileMode) {
+	if !p.write || file&readable&^is == 0 {
+		return
+	}
+	if f, err := dir.open(name, unix.O_RDONLY|unix.O_NONBLOCK, 0); err == nil {
+		f.Chmod(is | file&readable) // unless it is another user's
+		f.Close()
+	}
+}
+
 // readOutput reads an output. Links are not followed.
 func (p *publication) readOutput(name string) ([]byte, error) {
 	dir, base := split(name)
-	d, err := p.out.below(dir, false)
+	d, err := p.out.below(dir, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 type content struct {
 	stamp
 	device uint64
+	mode   fs.FileMode
 	names  []string // in order
 	todo   []string // of these, whose outputs are to be made
 }
@@ -123,7 +124,7 @@ func (p *publication) plan(files []found) (first, later []*content) {
 		}
 		c := of[f.id()]
 		if c == nil {
-			c = &content{stamp: f.stamp, device: f.device}
+			c = &content{stamp: f.stamp, device: f.device, mode: f.mode}
 			of[f.id()] = c
 			*list = append(*list, c)
 		}
@@ -310,7 +311,7 @@ func (p *publication) openContent(name string) (*os.File, found, error) {
 		f.Close()
 		return nil, found{}, err
 	}
-	return f, found{stamp: stampOf(info), device: inodeOf(info).device}, nil
+	return f, foundOf(info), nil
 }
 
 // make writes the outputs of c, unless they are as they should be, and remembers them.
@@ -348,12 +349,12 @@ func (p *publication) makeOne(ctx context.Context, name string, c *content, h *m
 		old = &entry{}
 	}
 	output := p.o.output(name)
-	out, err := p.out.below(path.Dir(output), p.write && !p.beside())
+	out, err := p.out.below(path.Dir(output), p.like)
 	if err != nil && !(p.o.DryRun && errors.Is(err, fs.ErrNotExist)) {
 		return err
 	}
 	defer out.close()
-	e.torrent, err = p.put(out, output+torrentSuffix, data, old.torrent, func(there []byte) (verdict, error) {
+	e.torrent, err = p.put(out, output+torrentSuffix, data, old.torrent, c.mode, func(there []byte) (verdict, error) {
 		return p.judge(ctx, there, data, name, c)
 	})
 	if err != nil {
@@ -365,7 +366,7 @@ func (p *publication) makeOne(ctx context.Context, name string, c *content, h *m
 	}
 	meta4, err := p.metalink(name, data, h)
 	if err == nil {
-		e.metalink, err = p.put(out, output+metalinkSuffix, meta4, old.metalink, func(there []byte) (verdict, error) {
+		e.metalink, err = p.put(out, output+metalinkSuffix, meta4, old.metalink, c.mode, func(there []byte) (verdict, error) {
 			return judgeMetalink(there, meta4)
 		})
 	}
@@ -461,7 +462,7 @@ func (p *publication) drop(name string, left product) bool {
 		return false
 	}
 	dir, base := split(name)
-	d, err := p.out.below(dir, false)
+	d, err := p.out.below(dir, 0)
 	if err != nil {
 		return false
 	}
@@ -490,14 +491,14 @@ func (p *publication) remove(name string) {
 // removeOutput removes an output, and the directories that are left empty in a tree of outputs.
 func (p *publication) removeOutput(name string) error {
 	dir, base := path.Split(name)
-	d, err := p.out.below(path.Clean(dir), false)
+	d, err := p.out.below(path.Clean(dir), 0)
 	if err != nil {
 		return err
 	}
 	err = d.remove(base)
 	d.close()
 	for dir = path.Clean(dir); err == nil && !p.beside() && dir != "."; dir = path.Dir(dir) {
-		d, e := p.out.below(path.Dir(dir), false)
+		d, e := p.out.below(path.Dir(dir), 0)
 		if e != nil {
 			break
 		}

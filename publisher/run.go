@@ -29,7 +29,8 @@ type publication struct {
 	top        *os.Root // DIR, in which links to files are followed
 	in, out    folder   // DIR and the directory of the outputs; without a file: it is not there, and nothing is to be written
 	inID       identity
-	torrentsAt string // where the outputs are, below DIR and below the mirrors; "": nowhere there
+	like       fs.FileMode // that of DIR, for directories of outputs; 0: none are made
+	torrentsAt string      // where the outputs are, below DIR and below the mirrors; "": nowhere there
 	folders    folders
 	state      *state           // nil: Check
 	owners     map[string]found // Flat: by output, the first file of that name
@@ -89,8 +90,13 @@ func (p *publication) open(dir string) (err error) {
 		return err
 	}
 	p.in = folder{f}
-	if p.inID, err = p.in.id(); err != nil {
+	at, _, err := p.in.look(".")
+	if err != nil {
 		return err
+	}
+	p.inID = at.id()
+	if p.write && !p.beside() {
+		p.like = at.mode | 0o700
 	}
 	if p.out, p.torrentsAt = p.in, "."; !p.beside() {
 		if err := p.openOut(dir); err != nil {
@@ -114,17 +120,15 @@ func (p *publication) openOut(dir string) error {
 		p.torrentsAt = "." // a tree of the same shape is served as if it lay there
 	}
 	var err error
-	if p.write {
-		err = os.MkdirAll(out, 0o777)
-	}
-	if err != nil {
-		return err
-	}
-	var f *os.File
 	if p.o.Out == "" {
-		f, err = p.in.open("torrents", unix.O_RDONLY|unix.O_DIRECTORY, 0) // a link there is not the caller's
+		p.out, err = p.in.below("torrents", p.like) // a link there is not the caller's
 	} else {
-		f, err = os.Open(out)
+		if p.write {
+			err = os.MkdirAll(out, 0o777)
+		}
+		if err == nil {
+			p.out.file, err = os.Open(out)
+		}
 	}
 	if !p.write && errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -132,7 +136,6 @@ func (p *publication) openOut(dir string) error {
 	if err != nil {
 		return err
 	}
-	p.out = folder{f}
 	id, err := p.out.id()
 	if err == nil && id == p.inID && !p.o.Flat {
 		err = fmt.Errorf("%w: the torrents' tree is the files' own", ErrOptions)
@@ -197,8 +200,8 @@ const (
 
 func isTemp(name string) bool { return strings.HasPrefix(name, tempPrefix) }
 
-// replace makes data appear in dir under name, in one step.
-func (d folder) replace(name string, data []byte) (stamp, error) {
+// replace makes data appear in dir under name, in one step. Whoever may read mode may read it, whatever the umask is.
+func (d folder) replace(name string, data []byte, mode fs.FileMode) (stamp, error) {
 	temp := tempPrefix + rand.Text()
 	f, err := d.open(temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o666)
 	if err != nil {
@@ -208,6 +211,9 @@ func (d folder) replace(name string, data []byte) (stamp, error) {
 	var info fs.FileInfo
 	if err == nil {
 		info, err = f.Stat()
+	}
+	if err == nil && mode&readable&^info.Mode() != 0 {
+		err = f.Chmod(info.Mode().Perm() | mode&readable)
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = d.rename(temp, name)

@@ -545,6 +545,24 @@ func TestOutWithin(t *testing.T) {
 	publish(t, dir, Options{Out: dir, Flat: true}).want(t, 0, 1, 1, 0, 0)
 }
 
+// What another run has written into a directory of its own is not to be pruned.
+func TestPruneLeavesOtherRuns(t *testing.T) {
+	for _, o := range []Options{{Flat: true}, {Out: "torrents"}} {
+		dir := packageTree(t, "a.deb", "sub/b.deb")
+		if o.Out != "" {
+			o.Out = filepath.Join(dir, o.Out)
+		}
+		publish(t, dir, o).want(t, 0, 2, 2, 0, 0)
+		got := publish(t, dir, Options{Prune: true})
+		got.want(t, 0, 2, 2, 0, 0)
+		wantLines(t, got.told(Note))
+		publish(t, dir, o).want(t, 2, 0, 0, 0, 0)
+	}
+	dir, out := packageTree(t, "a.deb"), t.TempDir()
+	publish(t, packageTree(t, "b.deb"), Options{Out: filepath.Join(out, "other")})
+	publish(t, dir, Options{Out: out, Prune: true}).want(t, 0, 1, 1, 0, 0)
+}
+
 func TestFlat(t *testing.T) {
 	dir := packageTree(t, "core/a.deb", "extra/b.deb")
 	o := Options{Flat: true, Mirrors: []string{"http://m.example/", "http://n.example/"}, Metalink: true}

@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -127,4 +128,48 @@ func TestUnreadableFile(t *testing.T) {
 	wantSame(t, want, outputs(t, dir))
 	chmod(t, big, 0o644)
 	publish(t, dir, Options{}).want(t, 1, 1, 0, 0, 0)
+}
+
+// Whoever may read a file may read its torrent, whatever the umask is.
+func TestOutputsAreReadable(t *testing.T) {
+	defer unix.Umask(unix.Umask(0o077))
+	o := Options{Mirrors: []string{"http://m.example"}, Metalink: true}
+	for _, out := range []string{"", "new/out"} {
+		dir := packageTree(t, "sub/a.deb", "sub/b.deb")
+		at, o := dir, o
+		if out != "" {
+			at = filepath.Join(dir, out)
+			o.Out = at
+		}
+		chmod(t, dir, 0o755)
+		chmod(t, filepath.Join(dir, "sub"), 0o755)
+		chmod(t, filepath.Join(dir, "sub/a.deb"), 0o644)
+		wantModes := func(when string) {
+			t.Helper()
+			for name, want := range map[string]fs.FileMode{"a.deb": 0o644, "b.deb": 0o600} {
+				for _, suffix := range []string{torrentSuffix, metalinkSuffix} {
+					info, err := os.Stat(filepath.Join(at, "sub", name+suffix))
+					if err != nil || info.Mode() != want {
+						t.Errorf("%q, %s: %s%s: %v, %v", out, when, name, suffix, info.Mode(), err)
+					}
+				}
+			}
+			if info, err := os.Stat(filepath.Join(at, "sub")); err != nil || info.Mode().Perm() != 0o755 {
+				t.Errorf("%q: %v, %v", out, info.Mode(), err)
+			}
+		}
+		publish(t, dir, o)
+		wantModes("new")
+		for _, suffix := range []string{torrentSuffix, metalinkSuffix} {
+			chmod(t, filepath.Join(at, "sub/a.deb"+suffix), 0o600)
+		}
+		publish(t, dir, o).want(t, 2, 0, 0, 0, 0)
+		wantModes("unchanged")
+		for _, suffix := range []string{torrentSuffix, metalinkSuffix} {
+			chmod(t, filepath.Join(at, "sub/a.deb"+suffix), 0o600)
+		}
+		remove(t, filepath.Join(at, StateName))
+		publish(t, dir, o).want(t, 0, 2, 0, 0, 0)
+		wantModes("without a state")
+	}
 }

@@ -21,7 +21,8 @@ type found struct {
 	path string // below DIR
 	stamp
 	device uint64
-	fresh  bool // its outputs are up to date
+	mode   fs.FileMode // permissions
+	fresh  bool        // its outputs are up to date
 }
 
 // identity tells files from each other.
@@ -31,6 +32,10 @@ func (f found) id() identity { return identity{f.device, f.inode} }
 
 func stampOf(info fs.FileInfo) stamp {
 	return stamp{info.Size(), info.ModTime().UnixNano(), inodeOf(info).inode}
+}
+
+func foundOf(info fs.FileInfo) found {
+	return found{stamp: stampOf(info), device: inodeOf(info).device, mode: info.Mode().Perm()}
 }
 
 func inodeOf(info fs.FileInfo) identity {
@@ -84,6 +89,9 @@ func (p *publication) walkFolder(ctx context.Context, t *tree, dir folder, at st
 		p.problem(at, err)
 		return nil
 	}
+	if _, there := find(list, StateName); there && at != "." {
+		defer func(known []string) { t.orphans = known }(slices.Clip(t.orphans)) // those below are known to another run
+	}
 	for _, e := range list {
 		file := path.Join(at, e.name)
 		of, output := isOutput(e.name)
@@ -128,7 +136,7 @@ func (p *publication) take(t *tree, dir folder, list []dirent, e dirent, file st
 		var info fs.FileInfo
 		if info, err = p.top.Stat(file); err != nil {
 			err = linkError(err)
-		} else if f = (found{stamp: stampOf(info), device: inodeOf(info).device}); info.IsDir() {
+		} else if f = foundOf(info); info.IsDir() {
 			return
 		} else {
 			regular = info.Mode().IsRegular()
@@ -185,9 +193,11 @@ func (p *publication) isFresh(f found, dir folder, list []dirent, name string) b
 		}
 		if p.beside() {
 			there, ok := find(list, name+suffix)
-			return ok && there.kind.IsRegular() && dir.is(name+suffix, left)
+			return ok && there.kind.IsRegular() && p.is(dir, name+suffix, left, f.mode)
 		}
-		return p.is(p.o.output(f.path)+suffix, left)
+		at, base := split(p.o.output(f.path) + suffix)
+		d, err := p.folders.get(at)
+		return err == nil && p.is(d, base, left, f.mode)
 	}
 	return is(torrentSuffix, e.torrent) && (!p.o.Metalink || is(metalinkSuffix, e.metalink))
 }
@@ -198,11 +208,16 @@ func (d folder) is(name string, left product) bool {
 	return err == nil && regular && f.stamp == left.stamp
 }
 
-// is is that for an output.
-func (p *publication) is(output string, left product) bool {
-	dir, name := split(output)
-	d, err := p.folders.get(dir)
-	return err == nil && d.is(name, left)
+// is is that for an output of a file that has this mode.
+func (p *publication) is(dir folder, name string, left product, file fs.FileMode) bool {
+	f, regular, err := dir.look(name)
+	if err != nil || !regular || f.stamp != left.stamp {
+		return false
+	}
+	if !left.foreign {
+		p.mend(dir, name, f.mode, file)
+	}
+	return true
 }
 
 // clean removes a temporary file that a killed run has left in a directory of the outputs: nobody else runs now.
@@ -223,6 +238,9 @@ func (p *publication) outputs(ctx context.Context) (names []string, err error) {
 		list, err := dir.list()
 		if err != nil {
 			p.problem(at, err)
+		}
+		if _, there := find(list, StateName); there && at != "." {
+			return nil // another run's
 		}
 		for _, e := range list {
 			file := path.Join(at, e.name)

@@ -127,7 +127,7 @@ func publishCommand(env Env, c *cli.Context) error {
 		return usageError("%w", err)
 	}
 	if o.Out != "" && !o.DryRun && !s.publish.check {
-		if err := os.MkdirAll(o.Out, 0o777); err != nil {
+		if err := makeOut(o.Out, dir); err != nil {
 			return &failure{status: exitWrite, err: err}
 		}
 	}
@@ -179,6 +179,25 @@ func publishCommand(env Env, c *cli.Context) error {
 		}
 	} else if !s.quiet && t.Error == "" {
 		fmt.Fprintln(env.Stdout, p.summary(report))
+	}
+	return err
+}
+
+// makeOut makes the directory of --out, unless it is there. Whoever may enter DIR may enter it.
+func makeOut(out, dir string) error {
+	if _, err := os.Stat(out); err == nil {
+		return nil
+	}
+	like, err := os.Stat(dir)
+	if err == nil {
+		err = os.MkdirAll(out, 0o777)
+	}
+	if err != nil {
+		return err
+	}
+	is, err := os.Stat(out)
+	if err == nil && like.Mode()&0o555&^is.Mode() != 0 {
+		err = os.Chmod(out, is.Mode().Perm()|like.Mode()&0o555)
 	}
 	return err
 }
