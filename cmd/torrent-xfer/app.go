@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -21,11 +22,15 @@ const shortUsage = `usage: torrent-xfer [flags] URL [DEST]
        torrent-xfer bencode FILE
        torrent-xfer scrape -t TRACKER -i HASH
        torrent-xfer doctor
+       torrent-xfer apt-method [NAME]
 More with torrent-xfer --help.
 `
 
 // run runs the program and returns its exit status.
 func run(env Env) int {
+	if len(env.Args) == 1 && isAptName(env.Args[0]) {
+		env.Args = []string{env.Args[0], "apt-method", filepath.Base(env.Args[0])}
+	}
 	if len(env.Args) < 2 {
 		io.WriteString(env.Stderr, shortUsage)
 		return exitUsage
@@ -83,6 +88,7 @@ func newApp(env Env) *cli.App {
 				exitNotFound, exitTimeout, exitInterrupted),
 			command("scrape", "[TORRENT]", "ask trackers how many have a torrent", scrapeAbout, scrapeCommand),
 			command("bencode", "FILE", "print bencode as JSON, or the reverse", bencodeAbout, bencodeCommand),
+			command("apt-method", "[NAME]", "speak apt's protocol on standard input and output; apt starts this, as NAME", "", aptMethodCommand),
 			command("doctor", "[PACMAN.CONF]", "check the configuration and print the lines that others need", "", doctorCommand),
 		},
 	}

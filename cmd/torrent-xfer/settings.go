@@ -62,7 +62,7 @@ func (s setting) env() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
 }
 
-var allVerbs = []string{cmdFetch, "mirrors", "doctor", "publish", "create", "metainfo", "bencode", "scrape"}
+var allVerbs = []string{cmdFetch, "mirrors", "doctor", "publish", "create", "metainfo", "bencode", "scrape", "apt-method"}
 
 func settingsTable() []setting {
 	fetch, lists := []string{cmdFetch}, []string{cmdFetch, "mirrors"}

@@ -1,0 +1,5 @@
+package aptmethod
+
+type neighbors struct{}
+
+func (n *neighbors) load(*Config) {}
