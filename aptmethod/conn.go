@@ -31,6 +31,7 @@ const (
 // conn is one connection to a server, over which requests may be sent ahead of the answers.
 type conn struct {
 	server string // what it can be used for
+	host   string
 	net    net.Conn
 	r      *bufio.Reader
 	head   *headGuard
@@ -120,7 +121,7 @@ func (d *dialler) open(ctx context.Context, u uri, told string) (*conn, *trouble
 	if t != nil {
 		return nil, t
 	}
-	c := &conn{server: u.server()}
+	c := &conn{server: u.server(), host: u.host}
 	to := u
 	if proxy != nil {
 		to = *proxy
@@ -406,28 +407,41 @@ func tlsConfig(c *Config, host string) (*tls.Config, *trouble) {
 		}
 	}
 	peer, name := c.ourBool(host, "Verify-Peer", true), c.ourBool(host, "Verify-Host", true)
-	if peer && name && revoked == nil {
+	if peer && name && revoked == nil && settings.RootCAs == nil {
 		return settings, nil
 	}
-	settings.InsecureSkipVerify = true
+	settings.InsecureSkipVerify = true // what follows does it
 	if !peer {
 		return settings, nil
 	}
 	settings.VerifyConnection = func(s tls.ConnectionState) error {
 		how := x509.VerifyOptions{Roots: settings.RootCAs, Intermediates: x509.NewCertPool()}
-		if name {
-			how.DNSName = host
-		}
 		for _, cert := range s.PeerCertificates[1:] {
 			how.Intermediates.AddCert(cert)
 		}
 		chains, err := s.PeerCertificates[0].Verify(how)
+		if err == nil && name {
+			err = checkName(s.PeerCertificates[0], host, settings.RootCAs != nil)
+		}
+		if err == nil {
+			err = checkRevoked(chains, revoked)
+		}
 		if err != nil {
 			return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
 		}
-		return checkRevoked(chains, revoked)
+		return nil
 	}
 	return settings, nil
+}
+
+// checkName checks whom a certificate is for. Those of a private authority, which the user named, may say it in the
+// common name alone, as GnuTLS and so apt accept it.
+func checkName(cert *x509.Certificate, host string, private bool) error {
+	named := len(cert.DNSNames)+len(cert.IPAddresses)+len(cert.EmailAddresses)+len(cert.URIs) > 0
+	if private && !named && strings.EqualFold(cert.Subject.CommonName, host) {
+		return nil
+	}
+	return cert.VerifyHostname(host)
 }
 
 // cause is the part of a network error that a person wants to read.

@@ -40,7 +40,7 @@ func newItem(m *message, encoded bool) (*item, error) {
 		return it, err
 	}
 	if encoded {
-		it.at.path = quote(it.at.path, "%"[:0])
+		it.at.path = onlyVisible(it.at.path)
 	}
 	it.modified = parseTime(m.get("Last-Modified"))
 	if it.maximum = it.expect.size; it.maximum <= 0 {

@@ -292,9 +292,7 @@ func (m *Method) work(ctx context.Context) error {
 func (m *Method) drop(it *item) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if i := slices.Index(m.queue, it); i >= 0 {
-		m.queue = slices.Delete(m.queue, i, i+1)
-	}
+	m.queue = without(m.queue, it)
 }
 
 func (m *Method) done(it *item, o outcome) error {

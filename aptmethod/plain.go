@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
@@ -88,7 +89,7 @@ func (m *Method) fill() {
 	if c == nil {
 		return
 	}
-	depth := int(m.config.ourInt("", "Pipeline-Depth", pipelineMost))
+	depth := int(m.config.ourInt(c.host, "Pipeline-Depth", pipelineMost))
 	if !c.pipeline || m.shy[c.server] {
 		depth = 0
 	}
@@ -164,7 +165,7 @@ func (m *Method) request(c *conn, it *item) string {
 	}
 	info, err := os.Stat(it.filename)
 	switch {
-	case err == nil && info.Mode().IsRegular() && info.Size() > 0 && m.ranges(c):
+	case err == nil && info.Mode().IsRegular() && info.Size() > 0 && m.ranges(c, it):
 		line("Range: bytes=%d-", info.Size())
 		line("If-Range: %s", info.ModTime().UTC().Format(http.TimeFormat))
 	case !it.modified.IsZero():
@@ -192,8 +193,8 @@ func (m *Method) request(c *conn, it *item) string {
 	return b.String()
 }
 
-func (m *Method) ranges(c *conn) bool {
-	return !m.noRange[c.server] && m.config.ourBool("", "AllowRanges", true)
+func (m *Method) ranges(c *conn, it *item) bool {
+	return !m.noRange[c.server] && m.config.ourBool(it.at.host, "AllowRanges", true)
 }
 
 // step asks for the item at the head of the queue, or reads the answer that comes for it.
@@ -280,7 +281,6 @@ func (m *Method) answered(ctx context.Context, c *conn, it *item, res *http.Resp
 		if t != nil {
 			return m.fail(it, t)
 		}
-		m.drop(it)
 		return m.send(redirectMessage(it.uri, to))
 	}
 	part, t := partOf(res)
@@ -289,10 +289,10 @@ func (m *Method) answered(ctx context.Context, c *conn, it *item, res *http.Resp
 		return m.fail(it, t)
 	}
 	m.mu.Lock()
-	if m.ranges(c) && !honestAboutRanges(res) {
+	if m.ranges(c, it) && !honestAboutRanges(res) {
 		m.noRange[c.server] = true
 	}
-	allowed := m.ranges(c)
+	allowed := m.ranges(c, it)
 	m.mu.Unlock()
 	switch {
 	case (code == http.StatusRequestedRangeNotSatisfiable || code == http.StatusPartialContent) && !allowed:
@@ -362,30 +362,39 @@ func partOf(res *http.Response) (part, *trouble) {
 	return p, nil
 }
 
-// honestAboutRanges is false for servers that say they have no ranges of bytes.
+// honestAboutRanges is false for servers that say they have no ranges of bytes, and for Varnish before 6.4, which has
+// them but forgets to compare dates.
 func honestAboutRanges(res *http.Response) bool {
+	var major, minor int
+	for _, via := range strings.Fields(res.Header.Get("Via")) {
+		if n, _ := fmt.Sscanf(via, "(Varnish/%d.%d)", &major, &minor); n == 2 && (major < 6 || major == 6 && minor < 4) {
+			return false
+		}
+	}
 	accept := res.Header.Get("Accept-Ranges")
 	return accept == "" || slices.Contains(strings.Split(strings.ReplaceAll(accept, " ", ""), ","), "bytes")
 }
 
-// taken notes that the answer for it has been read to its end.
+// taken notes that the answer for it has been read to its end, and that it is not to be asked for again.
 func (m *Method) taken(c *conn, it *item) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if i := slices.Index(c.sent, it); i >= 0 {
-		c.sent = slices.Delete(c.sent, i, i+1)
-	}
+	c.sent = without(c.sent, it)
+	m.queue = without(m.queue, it)
 	if m.conn == c {
 		m.fill()
 	}
 }
 
+func without(list []*item, it *item) []*item {
+	return slices.DeleteFunc(list, func(o *item) bool { return o == it })
+}
+
 // flush reads what nobody wants, if it is short.
 func (m *Method) flush(c *conn, it *item, res *http.Response) {
 	n, err := io.Copy(io.Discard, io.LimitReader(res.Body, maxJunk))
-	if err != nil || n == maxJunk {
+	if err != nil || n == maxJunk || res.Close {
 		m.hangUp()
-		return
 	}
 	m.taken(c, it)
 }
@@ -396,11 +405,15 @@ func (m *Method) again(c *conn, it *item, res *http.Response) error {
 		m.hangUp()
 		return m.fail(it, permanent("This HTTP server has broken range support"))
 	}
-	m.mu.Lock()
-	behind := len(c.sent)
-	m.queue = slices.Insert(slices.Delete(m.queue, 0, 1), min(behind-1, len(m.queue)-1), it)
-	m.mu.Unlock()
 	m.flush(c, it, res)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	place := 0
+	if m.conn == c {
+		place = len(c.sent)
+	}
+	m.queue = slices.Insert(m.queue, min(place, len(m.queue)), it)
+	m.fill()
 	return nil
 }
 
@@ -582,6 +595,14 @@ func (m *Method) wrong(ctx context.Context, c *conn, it *item, o outcome) error 
 
 // redirect works out where apt has to go next.
 func (m *Method) redirect(it *item, location string) (string, *trouble) {
+	next, t := m.target(it, location)
+	if t == nil && strings.ContainsFunc(next, unicode.IsControl) {
+		t = permanent("SECURITY: URL redirect target contains control characters, rejecting.")
+	}
+	return next, t
+}
+
+func (m *Method) target(it *item, location string) (string, *trouble) {
 	if strings.Contains(location, " ") {
 		location = quote(location, "")
 	}

@@ -2,6 +2,7 @@ package aptmethod
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -110,4 +111,17 @@ func (u uri) String() string { return u.site() + u.path }
 // server identifies what one connection can be used for.
 func (u uri) server() string {
 	return u.wire() + "://" + u.user + ":" + u.password + "@" + net.JoinHostPort(strings.ToLower(u.host), u.dial())
+}
+
+// onlyVisible escapes what may not stand in a request line, and leaves what is escaped already.
+func onlyVisible(path string) string {
+	var b strings.Builder
+	for _, c := range []byte(path) {
+		if c <= ' ' || c >= 0x7f {
+			fmt.Fprintf(&b, "%%%02x", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }

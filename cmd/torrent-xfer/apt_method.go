@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"syscall"
 	"time"
@@ -20,10 +21,11 @@ import (
 
 const detectTime = 30 * time.Second // for apt's proxy detector
 
-// aptNames are the names by which apt starts this program, without an argument.
-var aptNames = []string{"torrent", "torrent+http", "torrent+https", "http", "https"}
+// aptName is what a method is called: by itself as the scheme of a URI, or before a plus sign and what is really spoken.
+var aptName = regexp.MustCompile(`^(torrent|https?|[a-z][a-z0-9-]*\+https?)$`)
 
-func isAptName(path string) bool { return slices.Contains(aptNames, filepath.Base(path)) }
+// isAptName reports whether apt starts programs of this path as a method, without an argument.
+func isAptName(path string) bool { return aptName.MatchString(filepath.Base(path)) }
 
 // aptMethodCommand is the acquire method. Its end, whatever the reason, is the end of what apt waits for, so nothing is
 // printed but what belongs to the protocol.
@@ -39,7 +41,7 @@ func aptMethodCommand(env Env, c *cli.Context) error {
 	default:
 		return usageError("apt-method takes one name")
 	}
-	if !slices.Contains(aptNames, name) {
+	if !aptName.MatchString(name) {
 		return usageError("%q is none of apt's methods", name)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
