@@ -270,6 +270,12 @@ func isLost(err error) bool {
 // answered deals with an answer for it, the first item that was asked for.
 func (m *Method) answered(ctx context.Context, c *conn, it *item, res *http.Response) error {
 	code := res.StatusCode
+	m.mu.Lock()
+	if !honestAboutRanges(res) {
+		m.noRange[c.server] = true
+	}
+	allowed := m.ranges(c, it)
+	m.mu.Unlock()
 	switch {
 	case code == http.StatusNotModified:
 		os.Remove(it.filename)
@@ -288,12 +294,6 @@ func (m *Method) answered(ctx context.Context, c *conn, it *item, res *http.Resp
 		m.hangUp()
 		return m.fail(it, t)
 	}
-	m.mu.Lock()
-	if m.ranges(c, it) && !honestAboutRanges(res) {
-		m.noRange[c.server] = true
-	}
-	allowed := m.ranges(c, it)
-	m.mu.Unlock()
 	switch {
 	case (code == http.StatusRequestedRangeNotSatisfiable || code == http.StatusPartialContent) && !allowed:
 		os.Remove(it.filename)
