@@ -185,6 +185,20 @@ func (j *job) fetchRemote(ctx context.Context, result *Result) error {
 			j.since = info.ModTime()
 		}
 	}
+	var g *grower
+	if j.req.Grow {
+		if g, err = openGrowing(j); err != nil {
+			d.abandon()
+			return err
+		}
+		defer g.file.Close()
+		n, err := g.adopt(disk)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrWrite, err)
+		}
+		j.resumed += n
+		g.begin()
+	}
 	j.client = newClient(j.Fetcher, j.req)
 	defer j.client.close()
 	j.muster()
@@ -206,7 +220,17 @@ func (j *job) fetchRemote(ctx context.Context, result *Result) error {
 		result.Size = j.sink.size
 		j.sink.mu.Unlock()
 		d.mtime = j.mtime
-		err = d.commit(result.Size)
+		if g == nil {
+			err = d.commit(result.Size)
+		}
+	}
+	if g != nil {
+		if gerr := g.end(err == nil, result.Size); err == nil {
+			err = gerr
+		}
+		if err == nil {
+			d.abandon()
+		}
 	}
 	if err != nil {
 		if j.req.Volatile || !j.sink.worthKeeping() {

@@ -19,6 +19,11 @@ type Request struct {
 	Mirrors []*url.URL
 	// Dest is the path at which the file appears, whole, by one rename. A directory, FIFO or device is refused.
 	Dest string
+	// Grow lets Dest grow in order while the download goes on, instead of appearing at the end: at any time it holds the
+	// first bytes of the file, verified where there are piece hashes, and bears the server's date, so that other programs
+	// can watch it, or go on with it. What Dest holds already is gone on with if Expect has a digest and the size. Dest
+	// may be a symbolic link. If Fetch fails Dest keeps what is good.
+	Grow bool
 	// Partial is the path under which unfinished bytes wait between runs. It has to be on the file system of Dest.
 	// "": a hidden name beside Dest. Next to it lies a journal, named like it with ".journal" appended.
 	Partial string
@@ -145,7 +150,7 @@ type Event struct {
 }
 
 // Fetch brings req.URL to req.Dest. It returns nil exactly when Dest holds the whole file, and right as far as anything
-// known can tell. Otherwise Dest is as it was before, and the error wraps one of the errors of this package, a context
+// known can tell. Otherwise Dest is as it was before (but for Request.Grow), and the error wraps one of the errors of this package, a context
 // error, or describes what the network said. The Result is never nil.
 func (f *Fetcher) Fetch(ctx context.Context, req Request) (*Result, error) {
 	return f.fetch(ctx, req)

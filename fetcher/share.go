@@ -168,9 +168,18 @@ func (s *Sink) assign(f *Feed, now time.Time) *Claim {
 		c.open = true
 		return c
 	}
+	if s.ordered {
+		if c := s.hurry(f, now); c != nil {
+			return c
+		}
+	}
 	want := s.ration(f, now)
 	if want == 0 && !s.stuck(f, now) {
 		return nil
+	}
+	if s.ordered {
+		lo, hi = s.inOrder(f, max(want, blockSize), now)
+		return s.claimRange(f, int64(lo)*blockSize, min(int64(hi)*blockSize, s.size), now)
 	}
 	want = max(want, blockSize)
 	if slack := blocks(want) / 8; hi-lo <= blocks(want)+slack {

@@ -78,6 +78,9 @@ type Sink struct {
 	limit     *rate.Limiter  // of all bytes received; nil: none
 	blamed    []SourceReport // peers
 	uploaded  int64          // to peers
+	ordered   bool           // the destination grows in order: nobody works far beyond the first gap
+	front     int            // blocks from the start on that are good, as far as was looked
+	trim      int64          // bytes of the destination that still hold, since blocks were given up; -1: all
 
 	received, duplicate int64
 
@@ -178,6 +181,7 @@ func (s *Sink) share(m *metainfo.Manifest) {
 		s.dropManifest()
 		s.manifest = m
 		s.pieces = make([]pieceState, m.Pieces())
+		s.front = 0
 	}
 	s.grow(blocks(s.size))
 	s.many, s.growing, s.gotAt = true, true, time.Now()
@@ -236,6 +240,7 @@ func (s *Sink) dropManifest() {
 func (s *Sink) forget(b int) {
 	if s.have[b] {
 		s.have[b] = false
+		s.retract(b)
 		s.got -= s.blockLen(b)
 		s.duplicate += s.blockLen(b)
 	}

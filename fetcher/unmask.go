@@ -311,6 +311,7 @@ func (j *job) replace(sp span, data []byte, owner uint16) error {
 	for b := sp.lo; b < sp.hi; b++ {
 		off := int64(b-sp.lo) * blockSize
 		s.owner[b] = owner
+		s.retract(b)
 		s.sum[b] = crc32.Checksum(data[off:off+s.blockLen(b)], castagnoli)
 		s.journal.blocks(b, s.sum[b:b+1])
 	}
