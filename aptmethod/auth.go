@@ -19,7 +19,7 @@ const maxAuthFile = 1 << 20
 
 // readLogins reads auth.conf and the files of auth.conf.d. It has to be done before privileges are dropped.
 func readLogins(c *Config) (logins []login) {
-	etc := c.directory("Dir::Etc")
+	etc := c.Directory("Dir::Etc")
 	var files []string
 	if netrc := c.Find("Dir::Etc::netrc"); netrc != "" {
 		files = append(files, beneath(etc, netrc))
@@ -40,8 +40,9 @@ func readLogins(c *Config) (logins []login) {
 	return logins
 }
 
-// directory is a directory of apt's tree with all that stands before it: RootDir, Dir, and its parents.
-func (c *Config) directory(key string) string {
+// Directory returns a directory or file of apt's tree, such as Dir::State::lists, with all that stands before it: RootDir,
+// Dir, and what is between.
+func (c *Config) Directory(key string) string {
 	path := c.Find(key)
 	for parent := key; !filepath.IsAbs(path); {
 		i := strings.LastIndex(parent, "::")

@@ -123,3 +123,27 @@ func parseBool(v string, other bool) bool {
 	}
 	return other
 }
+
+// Detector is the program that the user has named to find a proxy for each host. "": none.
+func (c *Config) Detector() string {
+	if command := c.ours("", "Proxy-Auto-Detect"); command != "" {
+		return command
+	}
+	return c.ours("", "ProxyAutoDetect")
+}
+
+// certificates lists the files that settings of TLS name.
+func (c *Config) certificates() (files []string) {
+	for key, value := range c.values {
+		if !strings.Contains(key, "acquire::") {
+			continue
+		}
+		for _, name := range []string{"::cainfo", "::sslcert", "::sslkey", "::crlfile"} {
+			if strings.HasSuffix(key, name) && value != "" {
+				files = append(files, value)
+			}
+		}
+	}
+	slices.Sort(files)
+	return files
+}

@@ -2,6 +2,7 @@ package aptmethod
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -61,21 +62,16 @@ func (d *dialler) timeout(host string) time.Duration {
 // proxyFor finds the proxy for a server; nil: none is to be used.
 func (d *dialler) proxyFor(ctx context.Context, u uri, told string) (*uri, *trouble) {
 	c := d.config
-	plain := *c
 	found := told
 	if found == "" {
-		for _, name := range plain.names {
-			if found = plain.Find("Acquire::" + name + "::Proxy::" + u.host); found != "" {
+		for _, name := range c.names {
+			if found = c.Find("Acquire::" + name + "::Proxy::" + u.host); found != "" {
 				break
 			}
 		}
 	}
 	if found == "" && d.detect != nil {
-		command := c.ours("", "Proxy-Auto-Detect")
-		if command == "" {
-			command = c.ours("", "ProxyAutoDetect")
-		}
-		if command != "" {
+		if command := c.Detector(); command != "" {
 			out, err := d.detect(ctx, command, strings.TrimSuffix(u.wire()+strings.TrimPrefix(u.site(), u.scheme), "/")+"/")
 			if err != nil {
 				return nil, permanent("ProxyAutoDetect command '%s' failed!", command)
@@ -421,7 +417,7 @@ func tlsConfig(c *Config, host string) (*tls.Config, *trouble) {
 		}
 		chains, err := s.PeerCertificates[0].Verify(how)
 		if err == nil && name {
-			err = checkName(s.PeerCertificates[0], host, settings.RootCAs != nil)
+			err = checkName(s.PeerCertificates[0], cmp.Or(s.ServerName, host), settings.RootCAs != nil)
 		}
 		if err == nil {
 			err = checkRevoked(chains, revoked)

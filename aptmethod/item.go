@@ -24,7 +24,8 @@ type item struct {
 	large   bool     // worth the engine, until that has failed
 	ready   *hashes  // the file is on disk already, whole and right
 	tries   int      // answers that led to another request
-	tried   []string // URIs that gave wrong bytes
+	tried   []string // servers that gave wrong bytes
+	first   uri      // the first of them
 	warned  bool
 	started bool // 200 was sent
 }

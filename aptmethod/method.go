@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,31 +14,6 @@ import (
 
 	"golang.org/x/time/rate"
 )
-
-// An Engine fetches one large file from wherever its bytes come fastest.
-type Engine interface {
-	// Fetch lets file.Path grow in order, from what is there already, until it is whole and has file's digest. Path may be
-	// a symbolic link. Whenever Fetch or the process ends, Path holds a prefix of the file and bears the server's date.
-	Fetch(ctx context.Context, file File) error
-}
-
-// File is what an Engine is asked for.
-type File struct {
-	URL            *url.URL   // http or https
-	Mirrors        []*url.URL // the same bytes elsewhere, best first
-	Path           string
-	Size           int64 // bytes
-	SHA256, SHA512 []byte
-	LimitRate      int64         // bytes/s; 0: no limit
-	Timeout        time.Duration // of silence and of connecting
-	Proxied        bool          // the user has a proxy for URL: nothing but HTTP is to leave the machine
-	// Started is called once, when content arrives: bytes that were there before, and the server's date (zero: untold).
-	Started func(resumed int64, modified time.Time)
-	// Status is told what goes on, one line each time.
-	Status func(text string)
-	// Lied is told of a mirror that sent wrong bytes.
-	Lied func(mirror, what string)
-}
 
 // A Method serves one apt. The zero value is not usable: Name, In and Out have to be set, all else may stay zero.
 type Method struct {
@@ -59,9 +33,9 @@ type Method struct {
 	// Prepare is called once, with apt's configuration, before anything is fetched: to give up privileges. Its error ends
 	// all. nil: there is nothing to do.
 	Prepare func(*Config) error
-	// Confine is called once, when the first file is asked for. The method is going to write below dirs only. nil: there
-	// is nothing to do.
-	Confine func(c *Config, dirs []string)
+	// Confine is called once, when the first file is asked for. The method is going to write below the directories write
+	// only, and to read read too. nil: there is nothing to do.
+	Confine func(c *Config, write, read []string)
 	// Debug receives the requests that are sent, if apt is told to show them. nil: nobody wants them.
 	Debug func(text string)
 	// Detect runs apt's proxy detector for a URL and returns what it printed. nil: none is run.
@@ -215,11 +189,12 @@ func (m *Method) accept(msg *message) error {
 		return m.send(failMessage(it.uri, permanent("%v", errURI)))
 	}
 	it.large = m.isLarge(it)
-	if m.Confine != nil {
-		confine := m.Confine
-		m.Confine = nil
+	if m.neighbors.files == nil {
 		m.neighbors.load(&m.config)
-		confine(&m.config, m.places(it))
+		read := m.neighbors.reads(&m.config, it)
+		if m.Confine != nil {
+			m.Confine(&m.config, m.places(it), read)
+		}
 	}
 	m.queue = append(m.queue, it)
 	m.fill()
@@ -230,7 +205,7 @@ func (m *Method) accept(msg *message) error {
 // places lists the directories that apt has files put into.
 func (m *Method) places(it *item) []string {
 	dirs := []string{"."}
-	for _, dir := range []string{filepath.Dir(it.filename), m.config.directory("Dir::State::lists"), m.config.directory("Dir::Cache::archives")} {
+	for _, dir := range []string{filepath.Dir(it.filename), m.config.Directory("Dir::State::lists"), m.config.Directory("Dir::Cache::archives")} {
 		if dir != "" && !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)
 		}

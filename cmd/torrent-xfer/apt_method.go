@@ -11,12 +11,14 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"torrent-xfer/aptmethod"
+	"torrent-xfer/fetcher"
 )
 
 const detectTime = 30 * time.Second // for apt's proxy detector
@@ -30,8 +32,10 @@ func isAptName(path string) bool { return aptName.MatchString(filepath.Base(path
 // aptMethodCommand is the acquire method. Its end, whatever the reason, is the end of what apt waits for, so nothing is
 // printed but what belongs to the protocol.
 func aptMethodCommand(env Env, c *cli.Context) error {
-	if _, err := loadSettings(env, c, "apt-method"); err != nil {
-		return err
+	s, err := loadSettings(env, c, "apt-method")
+	if err != nil { // a mistake in our own configuration must not keep apt from working
+		warn(env.Stderr, "%v; the defaults hold", err)
+		s = settings{torrent: "auto"}
 	}
 	name := "torrent+http"
 	switch c.NArg() {
@@ -47,9 +51,10 @@ func aptMethodCommand(env Env, c *cli.Context) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	signal.Ignore(syscall.SIGPIPE)
-	a := &aptMethod{env: env}
-	m := &aptmethod.Method{Name: name, In: env.Stdin, Out: env.Stdout, Env: env.get, Prepare: a.prepare, Detect: a.detect,
-		Debug: func(text string) { io.WriteString(env.Stderr, text) }}
+	a := &aptMethod{env: env, engine: &aptEngine{env: env, settings: s}}
+	m := &aptmethod.Method{Name: name, In: env.Stdin, Out: env.Stdout, Env: env.get, Prepare: a.prepare, Confine: a.confine,
+		Detect: a.detect, Engine: a.engine, Version: version,
+		Debug:  func(text string) { io.WriteString(env.Stderr, text) }}
 	switch err := m.Serve(ctx); {
 	case err == nil:
 		return nil
@@ -63,7 +68,8 @@ func aptMethodCommand(env Env, c *cli.Context) error {
 }
 
 type aptMethod struct {
-	env Env
+	env    Env
+	engine *aptEngine
 }
 
 // prepare gives up root's rights as apt's own methods do.
@@ -73,6 +79,19 @@ func (a *aptMethod) prepare(c *aptmethod.Config) error {
 		return nil
 	}
 	return becomeUser(user)
+}
+
+// confine keeps what is asked for below apt's own directories. A proxy detector is a program, which a confined process
+// may not run.
+func (a *aptMethod) confine(c *aptmethod.Config, write, read []string) {
+	dir := filepath.Join(c.Directory("Dir::Cache::archives"), "partial")
+	a.engine.hosts = fetcher.LoadHostStats(filepath.Join(dir, ".torrent-xfer.hosts.json"))
+	if a.env.UID != 0 || c.Detector() != "" || c.Find("APT::Sandbox::User") == "" {
+		return
+	}
+	if text, err := confine(a.env, reach{write: write, read: read}); err != nil && a.engine.settings.verbose {
+		warn(a.env.Stderr, "not confined: %v; in force: %s", err, text)
+	}
 }
 
 // detect runs apt's proxy detector.
@@ -89,4 +108,37 @@ func (a *aptMethod) detect(ctx context.Context, command, url string) (string, er
 		out = out[:i]
 	}
 	return string(out), nil
+}
+
+// aptEngine lets package fetcher bring what apt wants.
+type aptEngine struct {
+	env      Env
+	settings settings
+	hosts    *fetcher.HostStats
+}
+
+func (e *aptEngine) Fetch(ctx context.Context, file aptmethod.File) (resumed int64, err error) {
+	req := fetcher.Request{URL: file.URL, Mirrors: file.Mirrors, Dest: file.Path, Grow: true,
+		Expect: fetcher.Expect{Size: file.Size, SHA256: file.SHA256, SHA512: file.SHA512}}
+	if req.Torrent, err = torrentHint(e.env, e.settings.torrent, file.URL, file.Mirrors, file.Repository); err != nil {
+		return 0, err
+	}
+	f := &fetcher.Fetcher{Transport: file.Transport, UserAgent: file.UserAgent, Credentials: file.Credentials, Hosts: e.hosts,
+		MaxMirrors: e.settings.maxMirrors, LimitRate: file.LimitRate, ConnectTimeout: file.Timeout, StallTimeout: file.Timeout}
+	lied := map[string]bool{}
+	f.OnEvent = func(ev fetcher.Event) {
+		switch {
+		case ev.Kind == fetcher.Started:
+			file.Started(ev.Done)
+		case ev.Kind == fetcher.Retried && strings.HasPrefix(ev.Message, "sent wrong bytes") && !lied[ev.Source]:
+			lied[ev.Source] = true
+			file.Lied(ev.Source, ev.Message)
+		}
+	}
+	result, err := f.Fetch(ctx, req)
+	e.hosts.Save() // the memory is a convenience
+	if errors.Is(err, fetcher.ErrWrong) {
+		err = fmt.Errorf("%w: %w", aptmethod.ErrWrong, err)
+	}
+	return result.Resumed, err
 }

@@ -66,6 +66,7 @@ var allVerbs = []string{cmdFetch, "mirrors", "doctor", "publish", "create", "met
 
 func settingsTable() []setting {
 	fetch, lists := []string{cmdFetch}, []string{cmdFetch, "mirrors"}
+	engine := []string{cmdFetch, "apt-method"}
 	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(fetch), metainfoSettings(), bencodeSettings(), scrapeSettingsTable(), []setting{
 		{name: "output", aliases: []string{"o", "O"}, value: true, verbs: fetch,
 			usage: "write to `FILE`; - is standard output",
@@ -78,7 +79,7 @@ func settingsTable() []setting {
 			set:   func(s *settings, v string) error { s.mirrorLists = append(s.mirrorLists, v); return nil }},
 		{name: "no-mirrors", lasting: true, verbs: lists, usage: "use only the URL given",
 			set: func(s *settings, v string) error { return parseBool(v, &s.noMirrors) }},
-		{name: "torrent", value: true, lasting: true, verbs: fetch,
+		{name: "torrent", value: true, lasting: true, verbs: engine,
 			usage: "the torrent, or a metalink, is at `LOCATION`: auto, none, a file, a URL, or a template with {url}, {root} and {file}",
 			set:   func(s *settings, v string) error { s.torrent = v; return nil }},
 		{name: "sha256", value: true, verbs: fetch, usage: "the file's SHA-256 is `HEX`",
@@ -90,7 +91,7 @@ func settingsTable() []setting {
 		{name: "limit-rate", value: true, lasting: true, verbs: fetch,
 			usage: "receive `RATE` bytes/s at most, over all sources together: 500k, 2M, 1.5MiB",
 			set:   func(s *settings, v string) error { return parseBytes(strings.TrimSuffix(v, "/s"), &s.limitRate) }},
-		{name: "max-mirrors", value: true, lasting: true, verbs: fetch, usage: "use `N` mirrors at once at most (default: 16)",
+		{name: "max-mirrors", value: true, lasting: true, verbs: engine, usage: "use `N` mirrors at once at most (default: 16)",
 			set: func(s *settings, v string) (err error) {
 				if s.maxMirrors, err = strconv.Atoi(v); err != nil || s.maxMirrors < 1 {
 					return fmt.Errorf("%q is not a number of mirrors", v)
