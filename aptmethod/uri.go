@@ -23,7 +23,7 @@ var errURI = errors.New("not a URI that this method can fetch")
 
 func parseURI(text string) (uri, error) {
 	scheme, rest, ok := strings.Cut(text, "://")
-	if !ok || strings.ContainsAny(scheme, "/@ ") {
+	if !ok || scheme == "" || strings.ContainsAny(scheme, ":/@ ") {
 		return uri{}, errURI
 	}
 	u := uri{scheme: strings.ToLower(scheme), path: "/"}
@@ -38,9 +38,11 @@ func parseURI(text string) (uri, error) {
 		u.user, u.password = unquote(user), unquote(password)
 	}
 	u.host = authority
+	forbidden := `\[]:/?#%@`
 	if strings.HasPrefix(authority, "[") {
+		forbidden = `\[]/?#@`
 		end := strings.IndexByte(authority, ']')
-		if end < 0 {
+		if end < 0 || !strings.Contains(authority[:end], ":") {
 			return uri{}, errURI
 		}
 		u.host, authority = authority[1:end], authority[end+1:]
@@ -54,7 +56,7 @@ func parseURI(text string) (uri, error) {
 	if n, err := strconv.ParseUint(u.port, 10, 16); u.port != "" && (err != nil || n == 0) {
 		return uri{}, errURI
 	}
-	if u.host == "" || strings.ContainsFunc(u.host, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\\' }) {
+	if u.host == "" || strings.ContainsAny(u.host, forbidden) || strings.ContainsFunc(u.host, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return uri{}, errURI
 	}
 	return u, nil

@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 		"torrent-xfer-swarm": worker,
 		"pacman":             fakePacman,
 		"pacman-conf":        fakePacmanConf,
+		"apt":                fakeApt,
 	})
 }
 
