@@ -356,6 +356,9 @@ func (d *dialler) secure(ctx context.Context, c *conn, u uri, config *Config) *t
 		if errors.As(err, &verify) {
 			return transient("Certificate verification failed: %v. Could not handshake: Error in the certificate verification.", verify.Err)
 		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			return transient("Could not wait for server fd - select (%d: %s)", int(syscall.EAGAIN), sentence(syscall.EAGAIN))
+		}
 		return transient("Could not handshake: %s", cause(err))
 	}
 	c.net = s

@@ -188,10 +188,33 @@ func (m *Method) request(c *conn, it *item) string {
 		line("Referer: %s", referer)
 	}
 	b.WriteString("\r\n")
-	if cfg.Bool("Debug::Acquire::"+m.Name, cfg.Bool("Debug::Acquire::http", false)) && m.Debug != nil {
-		m.Debug(b.String())
-	}
+	m.debug(b.String())
 	return b.String()
+}
+
+// debug shows what goes over the wire to who asked apt for it.
+func (m *Method) debug(text string) {
+	c := &m.config
+	if m.Debug != nil && c.Bool("Debug::Acquire::"+m.Name, c.Bool("Debug::Acquire::http", false)) {
+		m.Debug(text)
+	}
+}
+
+func (m *Method) debugAnswer(it *item, res *http.Response) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Answer for: %s\n%s %s\n", it.uri, res.Proto, res.Status)
+	for name, values := range res.Header {
+		for _, v := range values {
+			fmt.Fprintf(&b, "%s: %s\n", name, v)
+		}
+	}
+	if _, reason, _ := strings.Cut(res.Status, " "); strings.TrimSpace(reason) == "" {
+		fmt.Fprintf(&b, "HTTP server doesn't give Reason-Phrase for %d\n", res.StatusCode)
+	}
+	text := b.String()
+	for line := range strings.Lines(text) {
+		m.debug(harmless(strings.TrimSuffix(line, "\n")) + "\n")
+	}
 }
 
 func (m *Method) ranges(c *conn, it *item) bool {
@@ -217,6 +240,7 @@ func (m *Method) step(ctx context.Context, it *item) error {
 		return m.noAnswer(ctx, c, it, err)
 	}
 	defer res.Body.Close()
+	m.debugAnswer(it, res)
 	m.mu.Lock()
 	m.broken = 0
 	last := res.Close || !res.ProtoAtLeast(1, 1)

@@ -1,0 +1,426 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// deb is a package of the repository "demo" for apt. It installs one file, /opt/NAME/data.
+type deb struct {
+	name    string
+	content []byte
+}
+
+func (d deb) file() string { return d.name + "_1.0+b1~x_all.deb" }
+
+var (
+	smallDeb  = deb{"small", noise(11, 20_000)}
+	mediumDeb = deb{"medium", noise(12, 700_000)}
+	bigDeb    = deb{"big", noise(13, 12_000_000)}
+)
+
+// aptSite is a signed repository on four mirrors of one nginx: two that are good, one that sends wrong packages, and one
+// that has not got the big package yet.
+type aptSite struct {
+	t       *testing.T
+	dir     string
+	servers []string // the two good ones, the liar, the late one
+	stop    func() []access
+}
+
+// newAptSite builds the repository and serves it. rate is what nginx sends at most on one connection.
+func newAptSite(t *testing.T, rate string, torrents bool) *aptSite {
+	t.Helper()
+	need(t, "apt-get", "apt-ftparchive", "dpkg-deb", "gpg", "nginx")
+	if err := makeKey(); err != nil {
+		t.Fatal(err)
+	}
+	s := &aptSite{t: t, dir: openDir(t)}
+	good := filepath.Join(s.dir, "good")
+	pool := filepath.Join(good, "pool")
+	index := filepath.Join(good, "dists/stable/main/binary-all")
+	for _, d := range []string{pool, index, filepath.Join(good, "dists/stable/main/i18n")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, d := range []deb{smallDeb, mediumDeb, bigDeb} {
+		buildDeb(t, d, filepath.Join(pool, d.file()))
+	}
+	if torrents {
+		must(t, command(t, s.dir, binary, "create", filepath.Join(pool, bigDeb.file())))
+	}
+	ftparchive := func(args ...string) []byte {
+		cmd := command(t, s.dir, "apt-ftparchive", args...)
+		cmd.Dir = good
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("apt-ftparchive %v: %v", args, err)
+		}
+		return out
+	}
+	write(t, filepath.Join(index, "Packages"), ftparchive("packages", "pool"))
+	write(t, filepath.Join(good, "dists/stable/main/i18n/Translation-en"),
+		[]byte("Package: small\nDescription-md5: 0123456789abcdef0123456789abcdef\nDescription-en: demo\n"))
+	for _, f := range []string{filepath.Join(index, "Packages"), filepath.Join(good, "dists/stable/main/i18n/Translation-en")} {
+		must(t, command(t, s.dir, "gzip", "-9nk", f))
+		byHash(t, f)
+		byHash(t, f+".gz")
+	}
+	release := filepath.Join(good, "dists/stable")
+	write(t, filepath.Join(release, "Release"), ftparchive("-o", "APT::FTPArchive::Release::Codename=stable",
+		"-o", "APT::FTPArchive::Release::Suite=stable", "-o", "APT::FTPArchive::Release::Components=main",
+		"-o", "APT::FTPArchive::Release::Architectures=all amd64", "-o", "APT::FTPArchive::Release::Acquire-By-Hash=yes",
+		"release", "dists/stable"))
+	must(t, command(t, s.dir, "gpg", "--homedir", gpgDir(), "--batch", "--quiet", "--clearsign", "-o",
+		filepath.Join(release, "InRelease"), filepath.Join(release, "Release")))
+	if err := os.Remove(filepath.Join(release, "Release")); err != nil {
+		t.Fatal(err)
+	}
+	key := command(t, s.dir, "gpg", "--homedir", gpgDir(), "--batch", "--export")
+	out, err := key.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(s.dir, "key.gpg"), out)
+
+	for _, name := range []string{"liar", "late"} {
+		must(t, command(t, s.dir, "cp", "-a", good, filepath.Join(s.dir, name)))
+	}
+	spoil(t, filepath.Join(s.dir, "liar/pool", bigDeb.file()))
+	if err := os.Remove(filepath.Join(s.dir, "late/pool", bigDeb.file())); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"liar", "late"} {
+		os.Remove(filepath.Join(s.dir, name, "pool", bigDeb.file()+".torrent"))
+	}
+	s.serve(rate)
+	return s
+}
+
+// spoil changes bytes all over a file, keeping its size and date.
+func spoil(t *testing.T, path string) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := read(t, path)
+	for i := 1000; i < len(b); i += 10_000 {
+		b[i] ^= 1
+	}
+	write(t, path, b)
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func buildDeb(t *testing.T, d deb, path string) {
+	t.Helper()
+	tree := openDir(t)
+	for _, dir := range []string{"DEBIAN", "opt/" + d.name} {
+		if err := os.MkdirAll(filepath.Join(tree, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(tree, "DEBIAN/control"), []byte(fmt.Sprintf(
+		"Package: %s\nVersion: 1.0+b1~x\nArchitecture: all\nMaintainer: Demo <demo@example.invalid>\nDescription: demo\n", d.name)))
+	write(t, filepath.Join(tree, "opt", d.name, "data"), d.content)
+	must(t, command(t, tree, "dpkg-deb", "-Znone", "--root-owner-group", "-b", tree, path))
+}
+
+func byHash(t *testing.T, file string) {
+	t.Helper()
+	for _, kind := range []string{"SHA256", "SHA512"} {
+		out := must(t, command(t, ".", strings.ToLower(kind)+"sum", file))
+		dir := filepath.Join(filepath.Dir(file), "by-hash", kind)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Link(file, filepath.Join(dir, strings.Fields(out)[0])); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (s *aptSite) serve(rate string) {
+	t := s.t
+	user := ""
+	if os.Geteuid() == 0 {
+		user = "user root;"
+	}
+	for try := 0; ; try++ {
+		ports := freePorts(t, 4)
+		conf, err := os.ReadFile("../../testdata/apt/nginx.conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(s.dir, "nginx.conf"), []byte(strings.NewReplacer("@USER@", user, "@DIR@", s.dir, "@RATE@", rate,
+			"@PORT1@", ports[0], "@PORT2@", ports[1], "@PORT3@", ports[2], "@PORT4@", ports[3]).Replace(string(conf))))
+		cmd := exec.Command("nginx", "-p", s.dir, "-e", filepath.Join(s.dir, "error.log"), "-c", filepath.Join(s.dir, "nginx.conf"))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		if listens(ports, ended) {
+			s.servers = nil
+			for _, p := range ports {
+				s.servers = append(s.servers, "http://127.0.0.1:"+p)
+			}
+			quit := func() {
+				_ = cmd.Process.Signal(syscall.SIGTERM)
+				<-ended
+				ended <- nil
+			}
+			t.Cleanup(quit)
+			s.stop = func() []access {
+				quit()
+				return readAccess(t, filepath.Join(s.dir, "access.log"))
+			}
+			return
+		}
+		if try == 3 {
+			t.Fatalf("nginx does not start:\n%s", read(t, filepath.Join(s.dir, "error.log")))
+		}
+	}
+}
+
+// aptRoot is a private tree of apt.
+type aptRoot struct {
+	t    *testing.T
+	dir  string
+	user *syscall.Credential // nil: whoever runs the test
+}
+
+// newAptRoot makes a tree whose one source is uri. It belongs to user.
+func newAptRoot(t *testing.T, s *aptSite, uri string, user *syscall.Credential) *aptRoot {
+	t.Helper()
+	r := &aptRoot{t: t, dir: openDir(t), user: user}
+	for _, d := range []string{"etc/apt/apt.conf.d", "etc/apt/preferences.d", "var/lib/apt/lists/partial",
+		"var/cache/apt/archives/partial", "var/lib/dpkg/info", "var/lib/dpkg/updates", "var/log/apt", "methods", "download", "inst"} {
+		if err := os.MkdirAll(filepath.Join(r.dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{"status", "available"} {
+		write(t, filepath.Join(r.dir, "var/lib/dpkg", f), nil)
+	}
+	stock, err := os.ReadDir("/usr/lib/apt/methods")
+	if err != nil {
+		missing(t, "apt's methods are not in /usr/lib/apt/methods")
+	}
+	for _, m := range stock {
+		r.link("/usr/lib/apt/methods/"+m.Name(), m.Name())
+	}
+	for _, m := range []string{"torrent", "torrent+http", "torrent+https"} {
+		r.link(binary, m)
+	}
+	r.link("/usr/lib/apt/methods/mirror", "torrent+mirror+file")
+	r.link("/usr/lib/apt/methods/file", "torrent+file")
+	r.source(s, uri)
+	write(t, filepath.Join(r.dir, "apt.conf"), []byte(fmt.Sprintf(`Dir %q;
+Dir::Bin::methods %q;
+Dir::State::status %q;
+Dir::Log::Terminal "";
+APT::Architecture "amd64";
+APT::Get::Assume-Yes "1";
+Acquire::Languages { "en"; };
+Acquire::Retries "0";
+Debug::NoLocking "1";
+`, r.dir+"/", r.dir+"/methods/", r.dir+"/var/lib/dpkg/status")))
+	if user != nil {
+		must(t, command(t, r.dir, "chown", "-R", fmt.Sprintf("%d:%d", user.Uid, user.Gid), r.dir))
+	}
+	return r
+}
+
+func (r *aptRoot) link(to, name string) {
+	r.t.Helper()
+	if err := os.Symlink(to, filepath.Join(r.dir, "methods", name)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *aptRoot) source(s *aptSite, uri string) {
+	r.t.Helper()
+	write(r.t, filepath.Join(r.dir, "etc/apt/sources.list"), []byte(fmt.Sprintf("deb [signed-by=%s/key.gpg] %s stable main\n", s.dir, uri)))
+}
+
+func (r *aptRoot) command(args ...string) *exec.Cmd {
+	cmd := command(r.t, r.dir, "apt-get", args...)
+	cmd.Env = append(cmd.Env, "APT_CONFIG="+filepath.Join(r.dir, "apt.conf"))
+	cmd.Dir = filepath.Join(r.dir, "download")
+	if r.user != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: r.user}
+	}
+	return cmd
+}
+
+func (r *aptRoot) run(args ...string) string {
+	r.t.Helper()
+	return must(r.t, r.command(args...))
+}
+
+func (r *aptRoot) archive(name string) string {
+	return filepath.Join(r.dir, "var/cache/apt/archives", name)
+}
+
+func (r *aptRoot) partial(name string) string {
+	return filepath.Join(r.dir, "var/cache/apt/archives/partial", name)
+}
+
+// mirrorList writes an apt mirror list and returns the URI of a source for it.
+func mirrorList(t *testing.T, s *aptSite) string {
+	t.Helper()
+	path := filepath.Join(s.dir, "mirrors.txt")
+	write(t, path, []byte(fmt.Sprintf("%s/\tpriority:1\n%s/\tpriority:2\n%s/\tpriority:2\n%s/\tpriority:3 type:deb\n%s/\tpriority:4\n",
+		s.servers[0], s.servers[1], dead(t), s.servers[2], s.servers[3])))
+	return "torrent+mirror+file:" + path
+}
+
+// eachUser runs a test as root, who lets the method drop to _apt, and as an ordinary user.
+func eachUser(t *testing.T, f func(t *testing.T, user *syscall.Credential)) {
+	if os.Geteuid() != 0 {
+		f(t, nil)
+		return
+	}
+	t.Run("root", func(t *testing.T) { f(t, nil) })
+	t.Run("nobody", func(t *testing.T) { f(t, nobody()) })
+}
+
+func TestAptFromAllMirrors(t *testing.T) {
+	for _, torrents := range []bool{false, true} {
+		t.Run(map[bool]string{false: "digest", true: "torrent"}[torrents], func(t *testing.T) {
+			eachUser(t, func(t *testing.T, user *syscall.Credential) { aptFromAllMirrors(t, user, torrents) })
+		})
+	}
+}
+
+func aptFromAllMirrors(t *testing.T, user *syscall.Credential, torrents bool) {
+	s := newAptSite(t, "2m", torrents)
+	r := newAptRoot(t, s, mirrorList(t, s), user)
+	update := r.run("update")
+	if strings.Contains(update, "Err:") || strings.Contains(update, "W:") {
+		t.Errorf("update:\n%s", update)
+	}
+	if again := r.run("update"); !strings.Contains(again, "Hit:") || strings.Contains(again, "Get:2") {
+		t.Errorf("the second update got something:\n%s", again)
+	}
+	install := r.run("install", "-d", "small", "medium", "big")
+	for _, d := range []deb{smallDeb, mediumDeb, bigDeb} {
+		got := read(t, r.archive(d.file()))
+		if !bytes.Equal(got, read(t, filepath.Join(s.dir, "good/pool", d.file()))) {
+			t.Errorf("%s is wrong", d.file())
+		}
+	}
+	if !regexp.MustCompile(`Fetched 12\.\d MB in`).MatchString(install) {
+		t.Errorf("apt does not tell what was fetched:\n%s", install)
+	}
+	if n := strings.Count(install, "sent wrong bytes"); n != 1 {
+		t.Errorf("%d warnings of the mirror that lies:\n%s", n, install)
+	}
+	entries, _ := os.ReadDir(filepath.Dir(r.partial("x")))
+	for _, e := range entries {
+		if e.Name() != ".torrent-xfer.hosts.json" {
+			t.Errorf("%s was left behind", e.Name())
+		}
+	}
+	if os.Geteuid() == 0 && user == nil {
+		r.run("-o", "DPkg::Options::=--force-not-root", "-o", "DPkg::Options::=--root="+r.dir+"/inst",
+			"-o", "DPkg::Options::=--admindir="+r.dir+"/var/lib/dpkg", "-o", "DPkg::Options::=--log=/dev/null", "install", "small", "medium", "big")
+		for _, d := range []deb{smallDeb, mediumDeb, bigDeb} {
+			same(t, filepath.Join(r.dir, "inst/opt", d.name, "data"), d.content)
+		}
+	}
+	r.run("download", "medium")
+	same(t, filepath.Join(r.dir, "download", mediumDeb.file()), read(t, filepath.Join(s.dir, "good/pool", mediumDeb.file())))
+
+	sent := map[string]int64{}
+	var total int64
+	for _, a := range s.stop() {
+		if a.uri == "/pool/"+bigDeb.file() && a.status/100 == 2 {
+			sent[a.port] += a.bytes
+			total += a.bytes
+		}
+		if strings.HasSuffix(a.uri, ".torrent") && a.uri != "/pool/"+bigDeb.file()+".torrent" {
+			t.Errorf("asked for %s", a.uri)
+		}
+	}
+	for i := range 2 {
+		if p := strings.TrimPrefix(s.servers[i], "http://127.0.0.1:"); sent[p] < 1_000_000 {
+			t.Errorf("the good mirror %d gave %d bytes of the big package", i+1, sent[p])
+		}
+	}
+	t.Logf("%d bytes sent for %d", total, len(bigDeb.content))
+}
+
+// TestAptGoesOn interrupts a download by one method and lets the other go on: ours from http's part, and http from ours.
+func TestAptGoesOn(t *testing.T) {
+	eachUser(t, func(t *testing.T, user *syscall.Credential) {
+		for _, c := range []struct{ first, second string }{{"torrent+http", "torrent+http"}, {"torrent+http", "http"}, {"http", "torrent+http"}} {
+			t.Run(c.first+" then "+c.second, func(t *testing.T) { aptGoesOn(t, user, c.first, c.second) })
+		}
+	})
+}
+
+func aptGoesOn(t *testing.T, user *syscall.Credential, first, second string) {
+	s := newAptSite(t, "6m", false)
+	bare := strings.TrimPrefix(s.servers[0], "http")
+	r := newAptRoot(t, s, first+bare, user)
+	r.run("update")
+	cmd := r.command("install", "-d", "big")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	want := read(t, filepath.Join(s.dir, "good/pool", bigDeb.file()))
+	part := r.partial(bigDeb.file())
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if info, err := os.Stat(part); err == nil && info.Size() > 3_000_000 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the download does not get going")
+		}
+	}
+	_ = cmd.Process.Signal(syscall.SIGINT)
+	_ = cmd.Wait()
+	time.Sleep(100 * time.Millisecond) // apt does not wait for its methods then
+	got := read(t, part)
+	if !bytes.HasPrefix(want, got) || len(got) == len(want) {
+		t.Fatalf("%d bytes in the partial file, not a part of the right ones", len(got))
+	}
+	r.source(s, second+bare)
+	r.run("update")
+	r.run("install", "-d", "big")
+	same(t, r.archive(bigDeb.file()), want)
+	var after, ranges int64
+	for _, a := range s.stop() {
+		if a.uri != "/pool/"+bigDeb.file() {
+			continue
+		}
+		if from, ok := strings.CutPrefix(a.byteRange, "bytes="); ok {
+			from, _, _ = strings.Cut(from, "-")
+			n, _ := strconv.ParseInt(from, 10, 64)
+			if n >= int64(len(got))-64<<10 {
+				ranges++
+			}
+		}
+		after += a.bytes
+	}
+	if ranges == 0 {
+		t.Errorf("nobody went on at byte %d", len(got))
+	}
+	if after > int64(len(want))*13/10 {
+		t.Errorf("%d bytes sent for %d", after, len(want))
+	}
+}
