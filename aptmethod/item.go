@@ -30,7 +30,7 @@ type item struct {
 	started bool // 200 was sent
 }
 
-func newItem(m *message, encoded bool) (*item, error) {
+func newItem(m *message, encoded bool, method string) (*item, error) {
 	it := &item{uri: m.get("URI"), message: m, filename: m.get("Filename"), proxy: m.get("Proxy"),
 		index: parseBool(m.get("Index-File"), false), expect: expected(m)}
 	if it.uri == "" || it.filename == "" {
@@ -39,6 +39,9 @@ func newItem(m *message, encoded bool) (*item, error) {
 	var err error
 	if it.at, err = parseURI(it.uri); err != nil {
 		return it, err
+	}
+	if s := it.at.scheme; strings.EqualFold(s, method) && !strings.Contains(s, "+") && s != "https" {
+		it.at.spoken = "http"
 	}
 	if encoded {
 		it.at.path = onlyVisible(it.at.path)

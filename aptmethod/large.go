@@ -92,7 +92,7 @@ func (m *Method) fetchLarge(ctx context.Context, it *item) error {
 // file describes an item for the Engine.
 func (m *Method) file(ctx context.Context, it *item) (File, *trouble) {
 	plain := it.at
-	plain.scheme = plain.wire()
+	plain.scheme, plain.spoken = plain.wire(), ""
 	u, err := url.Parse(plain.String())
 	if err != nil {
 		return File{}, permanent("%v", err)

@@ -118,7 +118,7 @@ func FuzzReadMessage(f *testing.F) {
 			if m.code < 100 || m.code > 999 {
 				t.Fatalf("code %d", m.code)
 			}
-			it, err := newItem(m, true)
+			it, err := newItem(m, true, "torrent")
 			if err == nil && strings.ContainsAny(it.at.path, "\r\n \x00") {
 				t.Fatalf("the request line would be broken: %q", it.at.path)
 			}
@@ -173,7 +173,7 @@ func TestConfig(t *testing.T) {
 
 func TestURI(t *testing.T) {
 	u, err := parseURI("torrent+https://me%40home:s%3acret@[2001:db8::1]:8443/a%2bb?c=d")
-	want := uri{"torrent+https", "me@home", "s:cret", "2001:db8::1", "8443", "/a%2bb?c=d"}
+	want := uri{"torrent+https", "me@home", "s:cret", "2001:db8::1", "8443", "/a%2bb?c=d", ""}
 	if err != nil || u != want {
 		t.Errorf("%+v %v", u, err)
 	}
@@ -185,7 +185,7 @@ func TestURI(t *testing.T) {
 			t.Errorf("%q: %+v", bad, u)
 		}
 	}
-	for scheme, spoken := range map[string]string{"http": "http", "torrent": "http", "torrent+https": "https", "foo+http": "http"} {
+	for scheme, spoken := range map[string]string{"http": "http", "torrent+https": "https", "foo+http": "http"} {
 		if got := (uri{scheme: scheme}).wire(); got != spoken {
 			t.Errorf("%s is spoken as %s", scheme, got)
 		}

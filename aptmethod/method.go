@@ -181,7 +181,7 @@ func (m *Method) accept(msg *message) error {
 	if !m.ready {
 		return fmt.Errorf("%w: files are asked for before the configuration has come", ErrProtocol)
 	}
-	it, err := newItem(msg, m.encoded)
+	it, err := newItem(msg, m.encoded, m.Name)
 	if it == nil {
 		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	}

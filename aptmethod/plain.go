@@ -104,7 +104,7 @@ func (m *Method) fill() {
 		if it.large || it.at.server() != c.server || len(c.sent) > 0 && !it.expect.usable() {
 			return
 		}
-		if len(c.sent) > 0 && m.isThere(context.Background(), it) {
+		if m.isThere(context.Background(), it) {
 			continue
 		}
 		c.sent = append(c.sent, it)
@@ -130,7 +130,7 @@ func (m *Method) request(c *conn, it *item) string {
 	where := it.at.path
 	if c.absolute {
 		plain := it.at
-		plain.scheme = plain.wire()
+		plain.scheme, plain.spoken = plain.wire(), ""
 		where = plain.String()
 	}
 	if !m.encoded {
@@ -642,7 +642,7 @@ func (m *Method) another(it *item) (uri, bool) {
 		it.first = it.at
 	}
 	plain = it.first
-	plain.scheme = plain.wire()
+	plain.scheme, plain.spoken = plain.wire(), ""
 	u, err := url.Parse(plain.String())
 	if err != nil {
 		return uri{}, false
@@ -694,10 +694,11 @@ func (m *Method) target(it *item, location string) (string, *trouble) {
 	if strings.Contains(location, " ") {
 		location = quote(location, "")
 	}
-	base, _, prefixed := strings.Cut(m.Name, "+")
-	if !prefixed {
-		base = ""
+	binary := m.Name
+	if !strings.Contains(binary, "+") && binary != "http" && binary != "https" {
+		binary += "+http"
 	}
+	base, _, prefixed := strings.Cut(binary, "+")
 	if strings.HasPrefix(location, "/") && !strings.HasPrefix(location, "//") {
 		if !m.encoded {
 			location = unquote(location)
@@ -724,22 +725,19 @@ func (m *Method) target(it *item, location string) (string, *trouble) {
 		next = unquote(location)
 	}
 	ours := to.scheme
-	if base != "" && base != to.scheme {
+	if prefixed && base != to.scheme {
 		ours = base + "+" + to.scheme
-		next = base + "+" + next
+		_, rest, _ := strings.Cut(next, "://")
+		if next = ours + "://" + rest; ours == binary {
+			next = it.at.scheme + "://" + rest
+		}
 	}
 	if next == it.uri {
 		return "", permanent("Redirection loop encountered").with("RedirectionLoop")
 	}
-	from := it.at.scheme
-	if !strings.Contains(from, "+") && from != "http" && from != "https" {
-		from += "+http"
-	}
 	switch {
 	case to.scheme != "http" && to.scheme != "https":
-	case ours == from || to.scheme == from, to.scheme == "https":
-		return next, nil
-	case to.scheme == "http" && it.at.wire() == "http":
+	case ours == binary, to.scheme == "https", it.at.wire() == "http":
 		return next, nil
 	}
 	return "", permanent("Redirection from %s to '%s' is forbidden", it.at.scheme, next)

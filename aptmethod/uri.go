@@ -14,6 +14,7 @@ type uri struct {
 	user, password string
 	host, port     string // without brackets; "": the scheme's own
 	path           string // with query, as it came
+	spoken         string // the protocol, where the scheme is but the method's name; "": the scheme tells
 }
 
 // ownScheme is what this method's URIs begin with; the scheme that is spoken may follow after a plus sign.
@@ -62,14 +63,14 @@ func parseURI(text string) (uri, error) {
 	return u, nil
 }
 
-// wire is the scheme that is really spoken: "http" of "torrent+http", and of "torrent".
+// wire is the scheme that is really spoken: "http" of "torrent+http".
 func (u uri) wire() string {
+	if u.spoken != "" {
+		return u.spoken
+	}
 	_, scheme, found := strings.Cut(u.scheme, "+")
-	switch {
-	case found:
+	if found {
 		return scheme
-	case u.scheme == ownScheme:
-		return "http"
 	}
 	return u.scheme
 }

@@ -25,7 +25,8 @@ const lagging = 0.5
 type grower struct {
 	job  *job
 	file *os.File
-	size int64 // bytes in the destination; they are like those of the partial file
+	size int64     // bytes in the destination; they are like those of the partial file
+	date time.Time // of what the destination held; zero: nothing
 	stop chan struct{}
 	done chan struct{}
 }
@@ -45,7 +46,11 @@ func openGrowing(j *job) (*grower, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrWrite, j.req.Dest, err)
 	}
 	j.sink.ordered, j.sink.trim = true, -1
-	return &grower{job: j, file: f, size: info.Size()}, nil
+	g := &grower{job: j, file: f, size: info.Size()}
+	if g.size > 0 {
+		g.date = info.ModTime()
+	}
+	return g, nil
 }
 
 // adopt takes the bytes in the destination, of which nobody knows who put them there, for a beginning of the file. They
@@ -99,7 +104,7 @@ func (g *grower) begin() {
 			case <-g.stop:
 				return
 			case <-tick.C:
-				if err := g.step(); err != nil {
+				if err := g.step(false); err != nil {
 					g.job.sink.mu.Lock()
 					g.job.sink.fail(err)
 					g.job.sink.mu.Unlock()
@@ -113,7 +118,7 @@ func (g *grower) begin() {
 func (g *grower) end(whole bool, size int64) error {
 	close(g.stop)
 	<-g.done
-	err := g.step()
+	err := g.step(true)
 	if err == nil && whole && g.size != size {
 		err = fmt.Errorf("%d bytes instead of %d", g.size, size)
 	}
@@ -124,7 +129,7 @@ func (g *grower) end(whole bool, size int64) error {
 }
 
 // step copies what has become good, and takes back what is to be fetched again.
-func (g *grower) step() error {
+func (g *grower) step(last bool) error {
 	s := g.job.sink
 	s.mu.Lock()
 	if s.trim >= 0 && s.trim < g.size {
@@ -137,6 +142,9 @@ func (g *grower) step() error {
 	s.trim = -1
 	to := s.good1st()
 	s.mu.Unlock()
+	if !g.dated() && !last {
+		return nil // what grew now would bear no date
+	}
 	if to <= g.size {
 		return g.stamp()
 	}
@@ -172,27 +180,25 @@ func (g *grower) cut(size int64) error {
 	return g.stamp()
 }
 
+// dated learns the server's date, and reports whether one is known. The date of what was there before does until then.
+func (g *grower) dated() bool {
+	g.job.mu.Lock()
+	defer g.job.mu.Unlock()
+	if !g.job.mtime.IsZero() {
+		g.date = g.job.mtime
+	}
+	return !g.date.IsZero()
+}
+
 // stamp gives the destination the server's date. None told: the beginning of time, so that nobody takes it for a version.
 func (g *grower) stamp() error {
-	g.job.mu.Lock()
-	t := g.job.mtime
-	g.job.mu.Unlock()
+	t := g.date
 	if t.IsZero() {
-		if g.size > 0 && g.job.sink.fromDisk() {
-			return nil // it is as old as it was
-		}
 		t = time.Unix(0, 0)
 	}
 	tv := unix.NsecToTimeval(t.UnixNano())
 	unix.Futimes(int(g.file.Fd()), []unix.Timeval{tv, tv}) // a wrong date costs others bytes, not correctness
 	return nil
-}
-
-// fromDisk reports whether nothing has come from anywhere but the disk.
-func (s *Sink) fromDisk() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.received == 0
 }
 
 // good1st is how many bytes from the start on are in place, and verified where there are piece hashes.

@@ -23,11 +23,19 @@ import (
 
 const detectTime = 30 * time.Second // for apt's proxy detector
 
-// aptName is what a method is called: by itself as the scheme of a URI, or before a plus sign and what is really spoken.
-var aptName = regexp.MustCompile(`^(torrent|https?|[a-z][a-z0-9-]*\+https?)$`)
+var (
+	// aptName is what a method may be called, which is the scheme of its URIs.
+	aptName = regexp.MustCompile(`^[a-z][a-z0-9+.-]*$`)
+	// ownName are the names by which this program is known to be a method, wherever it lies.
+	ownName = regexp.MustCompile(`^(torrent|https?|[a-z][a-z0-9-]*\+https?)$`)
+)
 
-// isAptName reports whether apt starts programs of this path as a method, without an argument.
-func isAptName(path string) bool { return aptName.MatchString(filepath.Base(path)) }
+// isAptName reports whether apt starts programs of this path as a method, without an argument: its directory of methods
+// is called so, and the name is the user's choice.
+func isAptName(path string) bool {
+	dir, name := filepath.Split(path)
+	return ownName.MatchString(name) || filepath.Base(dir) == "methods" && aptName.MatchString(name) && name != "torrent-xfer"
+}
 
 // aptMethodCommand is the acquire method. Its end, whatever the reason, is the end of what apt waits for, so nothing is
 // printed but what belongs to the protocol.

@@ -1,0 +1,176 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"torrent-xfer/internal/mirrortest"
+)
+
+// method is a method of apt that the test talks to in apt's place.
+type method struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out chan string // messages
+}
+
+func startMethod(t *testing.T, program, name string, config ...string) *method {
+	t.Helper()
+	m := &method{cmd: exec.Command(program), out: make(chan string, 100)}
+	m.cmd.Args = []string{"/usr/lib/apt/methods/" + name}
+	var err error
+	if m.in, err = m.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := m.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.cmd.Env = bareEnv()
+	if err := m.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(m.out)
+		text := ""
+		for r := bufio.NewReader(out); ; {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				return
+			}
+			if text += line; line == "\n" {
+				m.out <- text
+				text = ""
+			}
+		}
+	}()
+	text := "601 Configuration\nConfig-Item: Acquire::Send-URI-Encoded=1\n"
+	for _, c := range config {
+		text += "Config-Item: " + c + "\n"
+	}
+	if _, err := io.WriteString(m.in, text+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// end gives what is awaited until the last message of an item, or the process's death ("").
+func (m *method) end(within time.Duration) string {
+	late := time.After(within)
+	for {
+		select {
+		case text, ok := <-m.out:
+			if !ok || strings.HasPrefix(text, "201") || strings.HasPrefix(text, "400") || strings.HasPrefix(text, "103") {
+				return text
+			}
+		case <-late:
+			return ""
+		}
+	}
+}
+
+func (m *method) kill() {
+	_ = m.cmd.Process.Kill()
+	_ = m.in.Close()
+	_ = m.cmd.Wait()
+}
+
+// TestAptKilled kills the method at random moments. What apt finds then is always a beginning of the file, and what is
+// fetched again is little; apt's own method can go on with it too.
+func TestAptKilled(t *testing.T) {
+	need(t, "apt-get")
+	kills := 12
+	if n, err := strconv.Atoi(os.Getenv("TORRENT_XFER_KILLS")); err == nil {
+		kills = n
+	}
+	data := noise(21, 6_000_000)
+	digest := fmt.Sprintf("%x", sha256.Sum256(data))
+	date := mirrortest.Bytes(nil).ModTime
+	odd, files := 0, 0
+	for done := 0; done < kills; files++ {
+		var mirrors []*mirrortest.Server
+		config := []string{}
+		for range 3 {
+			s, err := mirrortest.Start(mirrortest.Config{Files: map[string]mirrortest.File{"/f.deb": mirrortest.Bytes(data)}, Rate: 3_000_000})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			mirrors = append(mirrors, s)
+			config = append(config, "Acquire::torrent::Mirrors::="+strings.TrimSuffix(s.URL("/"), "/"))
+		}
+		path := filepath.Join(openDir(t), "f.deb")
+		ask := func(scheme string) string {
+			return fmt.Sprintf("600 URI Acquire\nURI: %s\nFilename: %s\nExpected-SHA256: %s\nExpected-Checksum-FileSize: %d\n\n",
+				strings.Replace(mirrors[0].URL("/f.deb"), "http", scheme, 1), path, digest, len(data))
+		}
+		sent := func() (n int64) {
+			for _, s := range mirrors {
+				n += s.Stats().BodyBytes
+			}
+			return n
+		}
+		check := func() int {
+			got, err := os.ReadFile(path)
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			if !bytes.HasPrefix(data, got) {
+				t.Fatalf("after kill %d: %d bytes that are no beginning of the file", done, len(got))
+			}
+			if info, err := os.Stat(path); err == nil && info.Size() > 0 && !info.ModTime().Equal(date) {
+				odd++
+			}
+			return len(got)
+		}
+		mine := 0
+		for finished := false; !finished && done < kills && mine < 8; {
+			m := startMethod(t, binary, "torrent+http", config...)
+			_, _ = io.WriteString(m.in, ask("torrent+http"))
+			text := m.end(time.Duration(rand.IntN(400)) * time.Millisecond)
+			m.kill()
+			if finished = strings.HasPrefix(text, "201"); !finished {
+				done++
+				mine++
+				if strings.HasPrefix(text, "400") {
+					t.Fatalf("kill %d: %s", done, text)
+				}
+			}
+			check()
+		}
+		before, have := sent(), check()
+		program, name, scheme := binary, "torrent+http", "torrent+http"
+		if files%2 == 1 {
+			program, name, scheme = "/usr/lib/apt/methods/http", "http", "http"
+		}
+		m := startMethod(t, program, name, config...)
+		_, _ = io.WriteString(m.in, ask(scheme))
+		text := m.end(30 * time.Second)
+		m.kill()
+		if !strings.HasPrefix(text, "201") || !strings.Contains(text, "SHA256-Hash: "+digest) || check() != len(data) {
+			t.Fatalf("%s does not finish after %d kills: %s", name, mine, text)
+		}
+		again := sent() - before
+		if name == "http" && again > int64(len(data)-have) && odd == 0 {
+			t.Errorf("http fetched %d bytes after %d of %d were there", again, have, len(data))
+		}
+		if most := int64(len(data)) + int64(mine+1)*3*1_100_000; sent() > most {
+			t.Errorf("%d bytes sent for %d with %d kills", sent(), len(data), mine)
+		}
+	}
+	t.Logf("%d files, %d kills, %d times the date was not the server's", files, kills, odd)
+	if odd > 1+kills/50 {
+		t.Errorf("the date was not the server's after %d of %d kills", odd, kills)
+	}
+}
