@@ -1,49 +1,42 @@
-package fetcher_test
+package fetcher
 
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"torrent-xfer/fetcher"
 	"torrent-xfer/internal/mirrortest"
 )
 
-// growing asks for a file that grows in order at dest, from all the mirrors.
-func growing(t *testing.T, data []byte, dest string, mirrors ...*mirrortest.Server) fetcher.Request {
-	t.Helper()
-	digest := sha256.Sum256(data)
-	req := fetcher.Request{Dest: dest, Grow: true, Expect: fetcher.Expect{Size: int64(len(data)), SHA256: digest[:]}}
-	for i, m := range mirrors {
-		u, err := url.Parse(m.URL("/f"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i == 0 {
-			req.URL = u
-		} else {
-			req.Mirrors = append(req.Mirrors, u)
-		}
-	}
-	return req
+// growing is a world whose file grows in order.
+func growing(t *testing.T, size int) *world {
+	w := newWorld(t, size).withDigest()
+	w.request.Grow = true
+	return w
 }
 
-// watch looks at path until stop is closed and returns the largest step by which it grew; everything in it has to be like
-// data at any time.
-func watch(t *testing.T, path string, data []byte, stop chan struct{}) chan int {
-	largest := make(chan int, 1)
+func (w *world) dest() string { return filepath.Join(w.dir, testName) }
+
+func (w *world) checkDate() {
+	w.Helper()
+	if info, err := os.Stat(w.dest()); err != nil || !info.ModTime().Equal(mirrortest.Bytes(nil).ModTime) {
+		w.Errorf("the file is not of the server's date: %v", err)
+	}
+}
+
+// watch looks at the file until the returned function is called, which gives the largest step by which it grew. Whatever is
+// in it has to be a beginning of the right file, if honest.
+func (w *world) watch(honest bool) (end func() int) {
+	stop, largest := make(chan struct{}), make(chan int)
 	go func() {
 		before, most := 0, 0
 		for {
-			got, err := os.ReadFile(path)
-			if err == nil {
-				if !bytes.HasPrefix(data, got) {
-					t.Error("the destination held something else than a beginning of the file")
+			if got, err := os.ReadFile(w.dest()); err == nil {
+				if honest && !bytes.HasPrefix(w.data, got) {
+					w.Error("the file held something else than its beginning")
 				}
 				most = max(most, len(got)-before)
 				before = len(got)
@@ -56,51 +49,142 @@ func watch(t *testing.T, path string, data []byte, stop chan struct{}) chan int 
 			}
 		}
 	}()
-	return largest
+	return func() int { close(stop); return <-largest }
 }
 
 func TestGrowsInOrder(t *testing.T) {
-	data := bytes.Repeat([]byte("0123456789abcdef"), 8<<20/16)
-	for i := range data {
-		data[i] ^= byte(i >> 8)
-	}
-	var mirrors []*mirrortest.Server
-	for _, rate := range []int64{2 << 20, 2 << 20, 1 << 20} {
-		m, err := mirrortest.Start(mirrortest.Config{Files: map[string]mirrortest.File{"/f": mirrortest.Bytes(data)}, Rate: rate})
-		if err != nil {
-			t.Fatal(err)
+	for _, torrent := range []bool{false, true} {
+		w := growing(t, 6<<20)
+		if torrent {
+			w.withTorrent(256 << 10)
 		}
-		defer m.Close()
-		mirrors = append(mirrors, m)
-	}
-	dest := filepath.Join(t.TempDir(), "f")
-	stop := make(chan struct{})
-	largest := watch(t, dest, data, stop)
-	result, err := (&fetcher.Fetcher{}).Fetch(context.Background(), growing(t, data, dest, mirrors...))
-	close(stop)
-	most := <-largest
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%v, largest step %d%%, duplicate %d", result.Elapsed, most*100/len(data), result.Duplicate)
-	if most > len(data)/4 {
-		t.Errorf("the destination grew by %d of %d bytes at once", most, len(data))
-	}
-	info, err := os.Stat(dest)
-	if err != nil || !info.ModTime().Equal(mirrortest.Bytes(nil).ModTime) {
-		t.Errorf("the destination is not of the server's date: %v %v", info.ModTime(), err)
-	}
-	left, _ := os.ReadDir(filepath.Dir(dest))
-	if len(left) != 1 || !bytes.Equal(mustRead(t, dest), data) {
-		t.Errorf("left behind: %v", left)
+		for _, rate := range []int64{2 << 20, 2 << 20, 1 << 20} {
+			w.mirror(mirrortest.Config{Rate: rate})
+		}
+		end := w.watch(true)
+		res := w.mustFetch()
+		if most := end(); most > len(w.data)/4 {
+			t.Errorf("torrent %v: the file grew by %d of %d bytes at once", torrent, most, len(w.data))
+		}
+		w.checkDate()
+		for _, s := range res.Sources {
+			if s.Bytes < 500_000 {
+				t.Errorf("torrent %v: not all mirrors were used\n%s", torrent, w.describe(res))
+			}
+		}
+		if res.Duplicate > 100_000 {
+			t.Errorf("torrent %v: %d bytes were fetched twice", torrent, res.Duplicate)
+		}
 	}
 }
 
-func mustRead(t *testing.T, path string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
+func TestGrowsPastALiar(t *testing.T) {
+	for _, torrent := range []bool{false, true} {
+		w := growing(t, 4<<20)
+		if torrent {
+			w.withTorrent(64 << 10)
+		}
+		for i := range 4 {
+			cfg := mirrortest.Config{Rate: 2 << 20}
+			if i == 1 {
+				for at := int64(0); at < 4<<20; at += 50_000 {
+					cfg.Faults = append(cfg.Faults, mirrortest.Fault{Kind: mirrortest.FlipBit, At: at, Path: testPath})
+				}
+			}
+			w.mirror(cfg)
+		}
+		end := w.watch(torrent) // without pieces nobody knows until the end
+		w.mustFetch()
+		end()
+		w.checkDate()
+	}
+}
+
+func TestGrowsOnFromWhatIsThere(t *testing.T) {
+	const n = 3<<20 + 12345
+	for name, there := range map[string]func(data []byte) []byte{
+		"a part":       func(data []byte) []byte { return data[:n] },
+		"other bytes":  func(data []byte) []byte { return bytes.Repeat([]byte{7}, n) },
+		"a wrong tail": func(data []byte) []byte { return append(bytes.Clone(data[:n]), "wrong"...) },
+		"too much":     func(data []byte) []byte { return append(bytes.Clone(data), "more"...) },
+		"all of it":    func(data []byte) []byte { return data },
+		"nothing":      func([]byte) []byte { return nil },
+	} {
+		for _, torrent := range []bool{false, true} {
+			w := growing(t, 5<<20)
+			if torrent {
+				w.withTorrent(128 << 10)
+			}
+			w.mirror(mirrortest.Config{})
+			w.mirror(mirrortest.Config{})
+			if err := os.WriteFile(w.dest(), there(w.data), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			os.Chtimes(w.dest(), time.Time{}, mirrortest.Bytes(nil).ModTime)
+			res := w.mustFetch()
+			if kept := int64(len(w.data)) - res.Received; name == "a part" && kept < n-8*blockSize {
+				t.Errorf("%s, torrent %v: only %d bytes were kept", name, torrent, kept)
+			}
+			w.checkDate()
+		}
+	}
+}
+
+func TestGrowsBehindALink(t *testing.T) {
+	w := growing(t, 1<<20)
+	w.mirror(mirrortest.Config{})
+	real := filepath.Join(t.TempDir(), "real")
+	if err := os.Symlink(real, w.dest()); err != nil {
 		t.Fatal(err)
 	}
-	return b
+	w.mustFetch()
+	if to, err := os.Readlink(w.dest()); err != nil || to != real {
+		t.Errorf("the link became %q, %v", to, err)
+	}
+}
+
+func TestGrowingIsInterrupted(t *testing.T) {
+	w := growing(t, 8<<20)
+	for range 3 {
+		w.mirror(mirrortest.Config{Rate: 2 << 20})
+	}
+	received := int64(0)
+	for range 4 {
+		ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
+		res, _ := w.fetcher.Fetch(ctx, w.prepare())
+		cancel()
+		received += res.Received
+		got, err := os.ReadFile(w.dest())
+		if err != nil || !bytes.HasPrefix(w.data, got) {
+			t.Fatalf("interrupted, the file holds %d bytes that are not its beginning, %v", len(got), err)
+		}
+		w.checkDate()
+	}
+	res := w.mustFetch()
+	if received += res.Received; received > int64(len(w.data))*12/10 {
+		t.Errorf("%d bytes received for %d", received, len(w.data))
+	}
+}
+
+// Another program went on with the file meanwhile, or took it away.
+func TestGrowsOnAfterOthers(t *testing.T) {
+	for name, meddle := range map[string]func(w *world) error{
+		"more":    func(w *world) error { return os.WriteFile(w.dest(), w.data[:6<<20], 0o600) },
+		"less":    func(w *world) error { return os.Truncate(w.dest(), 1000) },
+		"nothing": func(w *world) error { return os.Remove(w.dest()) },
+		"wrong":   func(w *world) error { return os.WriteFile(w.dest(), bytes.Repeat([]byte{1}, 6<<20), 0o600) },
+	} {
+		w := growing(t, 8<<20)
+		w.mirror(mirrortest.Config{Rate: 4 << 20})
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		w.fetcher.Fetch(ctx, w.prepare())
+		cancel()
+		if err := meddle(w); err != nil {
+			t.Fatal(err)
+		}
+		res := w.mustFetch()
+		if name == "more" && res.Received > 2<<20+blockSize {
+			t.Errorf("%s: %d bytes received", name, res.Received)
+		}
+	}
 }
