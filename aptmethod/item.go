@@ -147,12 +147,12 @@ func (it *item) doneMessage(o outcome) *message {
 
 func failMessage(uri string, t *trouble) *message {
 	m := &message{code: 400, text: "URI Failure"}
-	m.echo("URI", uri)
-	m.add("Message", strings.TrimSpace(t.text))
 	m.add("FailReason", t.reason)
+	m.add("Message", strings.TrimSpace(t.text))
 	if t.transient {
 		m.add("Transient-Failure", "true")
 	}
+	m.echo("URI", uri)
 	return m
 }
 
