@@ -51,6 +51,7 @@ func doctorCommand(env Env, c *cli.Context) error {
 	f.settings(env, c)
 	f.machine(env)
 	found := f.pacman(env, conf, c.NArg() == 1)
+	f.apt(env)
 	f.program(env, found)
 	f.confinement(env)
 	f.peers(env)
@@ -70,7 +71,11 @@ XferCommand = %s %%u %%o
 
 makepkg.conf, at its end:
 DLAGENTS=('https::%s %%u %%o' 'http::%s %%u %%o' "${DLAGENTS[@]}")
-`, printable(quoted), printable(program), printable(program))
+
+apt.conf, if the Debian package is not installed; then sources may say torrent+http://HOST/...:
+Dir::Bin::Methods::torrent+http "%s";
+Dir::Bin::Methods::torrent+https "%s";
+`, printable(quoted), printable(program), printable(program), printable(program), printable(program))
 	if f.wrong > 0 {
 		return &failure{status: exitFailed, err: fmt.Errorf("%s wrong", plural(f.wrong, "thing")), next: "see the lines marked WRONG"}
 	}
