@@ -57,9 +57,11 @@ type Method struct {
 	address string
 	shy     map[string]bool // servers that are not to be sent requests ahead
 	noRange map[string]bool // servers whose ranges are not to be trusted
-	waiting bool            // for the header of an answer
 	broken  int             // connections lost, in a row, while waiting for a header
 }
+
+// lastMoment is how long the end waits for a file to be put in order: apt waits for it.
+const lastMoment = 500 * time.Millisecond
 
 // ErrProtocol is wrapped by the error of Serve if apt, or whatever is in its place, said something that makes no sense.
 var ErrProtocol = errors.New("apt's protocol was not followed")
@@ -77,12 +79,14 @@ func (m *Method) Serve(ctx context.Context) error {
 	if err := m.send(capabilities()); err != nil {
 		return err
 	}
-	done := make(chan error, 2)
-	go func() { done <- m.listen(ctx) }()
-	go func() { done <- m.work(ctx) }()
+	heard, worked := make(chan error, 1), make(chan error, 1)
+	go func() { heard <- m.listen(ctx) }()
+	go func() { worked <- m.work(ctx) }()
 	var err error
 	select {
-	case err = <-done:
+	case err = <-heard:
+	case err = <-worked:
+		worked <- nil
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -91,6 +95,10 @@ func (m *Method) Serve(ctx context.Context) error {
 	m.ended = true
 	m.more.Broadcast()
 	m.mu.Unlock()
+	select {
+	case <-worked: // the file that was growing is in order
+	case <-time.After(lastMoment):
+	}
 	if errors.Is(err, ErrProtocol) {
 		general := &message{code: 401, text: "General Failure"}
 		general.add("Message", err.Error())

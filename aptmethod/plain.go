@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
@@ -113,112 +110,6 @@ func (m *Method) fill() {
 			return // whoever reads notices
 		}
 	}
-}
-
-func (d *dialler) agent(host string) string { return agent(d.config, host) }
-
-func agent(c *Config, host string) string {
-	if a := c.ours(host, "User-Agent"); a != "" {
-		return harmless(a)
-	}
-	return "Debian APT-HTTP/1.3 (torrent-xfer)"
-}
-
-// request is what is sent for an item, as apt's http method words it.
-func (m *Method) request(c *conn, it *item) string {
-	cfg, host := &m.config, it.at.host
-	where := it.at.path
-	if c.absolute {
-		plain := it.at
-		plain.scheme, plain.spoken = plain.wire(), ""
-		where = plain.String()
-	}
-	if !m.encoded {
-		where = quote(where, "+~ ")
-	}
-	var b strings.Builder
-	line := func(format string, args ...any) {
-		for i, a := range args {
-			if s, ok := a.(string); ok {
-				args[i] = strings.Map(func(r rune) rune {
-					if r < ' ' || r == 0x7f {
-						return '?'
-					}
-					return r
-				}, s)
-			}
-		}
-		fmt.Fprintf(&b, format+"\r\n", args...)
-	}
-	line("GET %s HTTP/1.1", where)
-	line("Host: %s", it.at.hostHeader())
-	switch {
-	case cfg.ourBool(host, "No-Cache", false):
-		line("Cache-Control: no-cache")
-		line("Pragma: no-cache")
-	case it.index:
-		line("Cache-Control: max-age=%d", cfg.ourInt(host, "Max-Age", 0))
-	case cfg.ourBool(host, "No-Store", false):
-		line("Cache-Control: no-store")
-	}
-	if cfg.ourBool(host, "SendAccept", true) && path.Ext(path.Base(it.uri)) == "" {
-		line("Accept: text/*")
-	}
-	info, err := os.Stat(it.filename)
-	switch {
-	case err == nil && info.Mode().IsRegular() && info.Size() > 0 && m.ranges(c, it):
-		line("Range: bytes=%d-", info.Size())
-		line("If-Range: %s", info.ModTime().UTC().Format(http.TimeFormat))
-	case !it.modified.IsZero():
-		line("If-Modified-Since: %s", it.modified.UTC().Format(http.TimeFormat))
-	}
-	if c.proxyAuth != "" {
-		line("Proxy-Authorization: %s", c.proxyAuth)
-	}
-	user, password, warning := credentials(m.logins, it.at)
-	if warning != "" && !it.warned {
-		it.warned = true
-		m.warning(it.uri, warning)
-	}
-	if user != "" || password != "" {
-		line("Authorization: %s", basic(user, password))
-	}
-	line("User-Agent: %s", agent(cfg, host))
-	if referer := cfg.ours(host, "Referer"); referer != "" {
-		line("Referer: %s", referer)
-	}
-	b.WriteString("\r\n")
-	m.debug(b.String())
-	return b.String()
-}
-
-// debug shows what goes over the wire to who asked apt for it.
-func (m *Method) debug(text string) {
-	c := &m.config
-	if m.Debug != nil && c.Bool("Debug::Acquire::"+m.Name, c.Bool("Debug::Acquire::http", false)) {
-		m.Debug(text)
-	}
-}
-
-func (m *Method) debugAnswer(it *item, res *http.Response) {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Answer for: %s\n%s %s\n", it.uri, res.Proto, res.Status)
-	for name, values := range res.Header {
-		for _, v := range values {
-			fmt.Fprintf(&b, "%s: %s\n", name, v)
-		}
-	}
-	if _, reason, _ := strings.Cut(res.Status, " "); strings.TrimSpace(reason) == "" {
-		fmt.Fprintf(&b, "HTTP server doesn't give Reason-Phrase for %d\n", res.StatusCode)
-	}
-	text := b.String()
-	for line := range strings.Lines(text) {
-		m.debug(harmless(strings.TrimSuffix(line, "\n")) + "\n")
-	}
-}
-
-func (m *Method) ranges(c *conn, it *item) bool {
-	return !m.noRange[c.server] && m.config.ourBool(it.at.host, "AllowRanges", true)
 }
 
 // step asks for the item at the head of the queue, or reads the answer that comes for it.
@@ -345,10 +236,6 @@ func (m *Method) answered(ctx context.Context, c *conn, it *item, res *http.Resp
 		return m.fail(it, t)
 	}
 	return m.receive(ctx, c, it, res, part)
-}
-
-func isRedirect(code int) bool {
-	return slices.Contains([]int{301, 302, 303, 307, 308}, code)
 }
 
 // part is which bytes of the file an answer holds.
@@ -584,161 +471,4 @@ func (m *Method) finish(ctx context.Context, c *conn, it *item, date time.Time, 
 	}
 	m.taken(c, it)
 	return m.done(it, o)
-}
-
-// swapped finds the request that the file which came for it answers, and asks no more ahead of that server.
-func (m *Method) swapped(ctx context.Context, c *conn, it *item) *item {
-	m.mu.Lock()
-	rest := slices.Clone(c.sent)
-	m.mu.Unlock()
-	for _, other := range rest {
-		if other == it || !other.expect.usable() {
-			continue
-		}
-		found, err := sum(ctx, it.filename, other.expect)
-		if err != nil || !other.expect.matches(found) {
-			continue
-		}
-		m.mu.Lock()
-		told := m.shy[c.server]
-		m.shy[c.server] = true
-		m.mu.Unlock()
-		if !told {
-			m.warning(it.uri, "Automatically disabled Acquire::http::Pipeline-Depth due to incorrect response from server/proxy. (man 5 apt.conf)")
-		}
-		other.ready = &found
-		return other
-	}
-	return nil
-}
-
-// wrong deals with a file that came whole but is not what the index says. Under its own name the method tries the other
-// mirrors, and says itself that none is right: then apt tries its next source. Under the name of apt's own method it does
-// as that: apt finds out, and tells in full.
-func (m *Method) wrong(ctx context.Context, c *conn, it *item, o outcome) error {
-	if !m.neighbors.own {
-		m.taken(c, it)
-		return m.done(it, o)
-	}
-	m.warning(it.uri, it.at.site()+" sent wrong bytes: the digests differ")
-	os.Remove(it.filename)
-	it.tried = append(it.tried, it.at.server())
-	m.taken(c, it)
-	if next, ok := m.another(it); ok {
-		it.at = next
-		m.mu.Lock()
-		m.queue = slices.Insert(m.queue, 0, it)
-		m.mu.Unlock()
-		m.hangUp()
-		return nil
-	}
-	return m.fail(it, permanent("Hash Sum mismatch\n%s", comparison(it.expect, o)).with("HashSumMismatch"))
-}
-
-// another finds a mirror of it's file that has not been tried.
-func (m *Method) another(it *item) (uri, bool) {
-	plain := it.at
-	if len(it.tried) == 1 {
-		it.first = it.at
-	}
-	plain = it.first
-	plain.scheme, plain.spoken = plain.wire(), ""
-	u, err := url.Parse(plain.String())
-	if err != nil {
-		return uri{}, false
-	}
-	mirrors, _ := m.neighbors.of(it, u)
-	for _, o := range mirrors {
-		at, err := parseURI(o.String())
-		if err == nil && !slices.Contains(it.tried, at.server()) {
-			at.scheme = ownScheme + "+" + at.scheme
-			return at, true
-		}
-	}
-	return uri{}, false
-}
-
-// comparison tells the digests as apt does.
-func comparison(want hashes, o outcome) string {
-	var b strings.Builder
-	list := func(title string, h hashes) {
-		b.WriteString(title + "\n")
-		for _, k := range kinds {
-			if sum := h.sums[k.name]; sum != "" {
-				weak := ""
-				if k.name == "SHA1" || k.name == "MD5Sum" {
-					weak = " [weak]"
-				}
-				fmt.Fprintf(&b, " - %s:%s%s\n", k.name, sum, weak)
-			}
-		}
-		if h.size >= 0 {
-			fmt.Fprintf(&b, " - Filesize:%d [weak]\n", h.size)
-		}
-	}
-	list("Hashes of expected file:", want)
-	list("Hashes of received file:", o.found)
-	return strings.TrimSuffix(b.String(), "\n")
-}
-
-// redirect works out where apt has to go next.
-func (m *Method) redirect(it *item, location string) (string, *trouble) {
-	next, t := m.target(it, location)
-	if t == nil && strings.ContainsFunc(next, unicode.IsControl) {
-		t = permanent("SECURITY: URL redirect target contains control characters, rejecting.")
-	}
-	return next, t
-}
-
-func (m *Method) target(it *item, location string) (string, *trouble) {
-	if strings.Contains(location, " ") {
-		location = quote(location, "")
-	}
-	binary := m.Name
-	if !strings.Contains(binary, "+") && binary != "http" && binary != "https" {
-		binary += "+http"
-	}
-	base, _, prefixed := strings.Cut(binary, "+")
-	if strings.HasPrefix(location, "/") && !strings.HasPrefix(location, "//") {
-		if !m.encoded {
-			location = unquote(location)
-		}
-		next := it.at.site() + location
-		if it.at.user != "" || it.at.password != "" {
-			scheme, rest, _ := strings.Cut(next, "://")
-			next = scheme + "://" + quote(it.at.user, ":@/") + ":" + quote(it.at.password, ":@/") + "@" + rest
-		}
-		if next == it.uri {
-			return "", permanent("Redirection loop encountered").with("RedirectionLoop")
-		}
-		return next, nil
-	}
-	to, err := parseURI(location)
-	if err != nil {
-		return "", permanent("Redirection from %s to '%s' is forbidden", it.at.scheme, location)
-	}
-	if strings.Contains(to.scheme, "+") {
-		return "", permanent("Server tried to trick us into using a specific implementation: %s", to.scheme)
-	}
-	next := location
-	if !m.encoded {
-		next = unquote(location)
-	}
-	ours := to.scheme
-	if prefixed && base != to.scheme {
-		ours = base + "+" + to.scheme
-		_, rest, _ := strings.Cut(next, "://")
-		if next = ours + "://" + rest; ours == binary {
-			next = it.at.scheme + "://" + rest
-		}
-	}
-	if next == it.uri {
-		return "", permanent("Redirection loop encountered").with("RedirectionLoop")
-	}
-	switch {
-	case to.scheme != "http" && to.scheme != "https":
-	case ours == binary, to.scheme == "https", it.at.wire() == "http":
-		return next, nil
-	}
-	return "", permanent("Redirection from %s to '%s' is forbidden", it.at.scheme, next)
 }

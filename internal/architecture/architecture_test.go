@@ -101,6 +101,15 @@ var never = map[string]map[string]string{
 		module + "/internal/mirrortest":  "for tests and demo only",
 		module + "/internal/trackertest": "for tests only",
 	},
+	module + "/aptmethod": {
+		module + "/fetcher":                            "the method asks an Engine; the command puts the fetcher behind it",
+		module + "/internal/mirrortest":                "for tests and demo only",
+		"os/exec":                                      "the command runs programs",
+		"github.com/urfave/cli/v2":                     "the method has no command line",
+		"github.com/schollz/progressbar/v3":            "apt draws the bar",
+		"github.com/anacrolix/torrent":                 "the client is internal/swarm's",
+		"github.com/landlock-lsm/go-landlock/landlock": "confinement is the command's",
+	},
 	module + "/mirrorlist": {
 		module + "/fetcher":                 "lists are pure",
 		"net/http":                          "lists are pure",

@@ -170,7 +170,8 @@ func TestAptKilled(t *testing.T) {
 		}
 	}
 	t.Logf("%d files, %d kills, %d times the date was not the server's", files, kills, odd)
-	if odd > 1+kills/50 {
+	// Killed within a write nobody can set the date any more.
+	if odd > 1+kills/15 {
 		t.Errorf("the date was not the server's after %d of %d kills", odd, kills)
 	}
 }
