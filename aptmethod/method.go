@@ -164,11 +164,11 @@ func (m *Method) listen(ctx context.Context) error {
 func (m *Method) configure(msg *message) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.config.load(msg)
 	if m.ready {
-		return nil
+		return nil // apt says it once
 	}
 	m.ready = true
+	m.config.load(msg)
 	m.encoded = m.config.Bool("Acquire::Send-URI-Encoded", false)
 	m.logins = readLogins(&m.config) // which only root may read
 	if m.Prepare != nil {
@@ -255,8 +255,11 @@ func (m *Method) work(ctx context.Context) error {
 			return nil
 		}
 		var err error
+		m.mu.Lock()
+		there := m.isThere(ctx, it)
+		m.mu.Unlock()
 		switch {
-		case m.isThere(ctx, it):
+		case there:
 			m.send(it.startMessage(it.ready.size, time.Time{}, it.ready.size))
 			err = m.done(it, outcome{filename: it.filename, resumed: it.ready.size, found: *it.ready})
 		case it.large:

@@ -22,7 +22,7 @@ const (
 	trustAfter   = 3  // answers after which a server that closes the connection may still be sent requests ahead
 )
 
-// isThere reports whether what an earlier run left is the whole file already.
+// isThere reports whether what an earlier run left is the whole file already; mu is held.
 func (m *Method) isThere(ctx context.Context, it *item) bool {
 	if it.ready != nil {
 		return true
@@ -121,8 +121,13 @@ func (m *Method) step(ctx context.Context, it *item) error {
 		}
 		return m.fail(it, t)
 	}
-	if len(c.sent) == 0 || c.sent[0] != it { // out of step: begin anew
-		m.hangUp()
+	m.mu.Lock()
+	first := len(c.sent) > 0 && c.sent[0] == it
+	m.mu.Unlock()
+	if !first { // out of step: begin anew
+		if it.ready == nil {
+			m.hangUp()
+		}
 		return nil
 	}
 	m.status("Waiting for headers")
