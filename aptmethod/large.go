@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -93,6 +94,7 @@ func (m *Method) fetchLarge(ctx context.Context, it *item) error {
 func (m *Method) file(ctx context.Context, it *item) (File, *trouble) {
 	plain := it.at
 	plain.scheme, plain.spoken = plain.wire(), ""
+	plain.path = strings.ReplaceAll(plain.path, "/./", "/") // as flat repositories have it (RFC 3986, section 5.2.4)
 	u, err := url.Parse(plain.String())
 	if err != nil {
 		return File{}, permanent("%v", err)

@@ -32,6 +32,7 @@ var rows = []row{
 	{"torrent", "200 MB from one unlimited mirror, with a torrent", (*bench).torrent},
 	{"small", "40 KB over 30 ms", (*bench).small},
 	{"memory", "peak memory", (*bench).memoryUse},
+	{"apt", "apt's acquire method beside apt's own: update, 300 small packages, a large one", (*bench).apt},
 	{"publish", "torrents of a tree of 2 GB, hybrid, no state, page cache", (*bench).publishTree},
 	{"publish-one", "a v1 torrent of one file of 2 GiB", (*bench).publishOne},
 	{"publish-many", "v1 torrents of 3,000 files of 350 KB", (*bench).publishMany},
