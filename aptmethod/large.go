@@ -34,7 +34,6 @@ type File struct {
 	SHA256, SHA512 []byte
 	LimitRate      int64         // bytes/s; 0: no limit
 	Timeout        time.Duration // of silence and of connecting; 0: the Engine's own
-	Proxied        bool          // there is a proxy for URL: nothing but HTTP is to leave the machine
 	Transport      *http.Transport
 	UserAgent      string
 	Credentials    func(*url.URL) (user, password string, ok bool)
@@ -104,8 +103,7 @@ func (m *Method) file(ctx context.Context, it *item) (File, *trouble) {
 	}
 	mirrors, repository := m.neighbors.of(it, u)
 	d := &dialler{config: &m.config, logins: m.logins, env: m.Env, detect: m.Detect}
-	proxy, t := d.proxyFor(ctx, it.at, it.proxy)
-	if t != nil {
+	if _, t := d.proxyFor(ctx, it.at, it.proxy); t != nil {
 		return File{}, t
 	}
 	settings, t := tlsConfig(&m.config, it.at.host)
@@ -114,7 +112,7 @@ func (m *Method) file(ctx context.Context, it *item) (File, *trouble) {
 	}
 	settings.ServerName, settings.NextProtos = "", nil
 	f := File{URL: u, Mirrors: mirrors, Repository: repository, Path: it.filename, Size: it.expect.size,
-		SHA256: it.expect.binary("SHA256"), SHA512: it.expect.binary("SHA512"), Proxied: proxy != nil,
+		SHA256: it.expect.binary("SHA256"), SHA512: it.expect.binary("SHA512"),
 		Transport: m.transport(d, it, settings), UserAgent: agent(&m.config, it.at.host)}
 	if m.limit != nil {
 		f.LimitRate = int64(m.limit.Limit())

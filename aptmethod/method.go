@@ -21,8 +21,6 @@ type Method struct {
 	Name string
 	In   io.Reader
 	Out  io.Writer
-	// Version goes into the User-Agent of requests.
-	Version string
 	// Engine fetches large files. nil: they come as small ones do.
 	Engine Engine
 	// Smallest is the size in bytes from which on a file is large. <= 0: 1 MiB. Acquire::torrent::Minimum-Size

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"slices"
@@ -345,6 +346,12 @@ func (m *Method) receive(ctx context.Context, c *conn, it *item, res *http.Respo
 			f.Close()
 		}
 		m.hangUp()
+		if errors.Is(err, fs.ErrPermission) && m.neighbors.own && m.Confine != nil {
+			// Confined to where apt's first files went. apt's own method, which is not, can still bring it.
+			m.drop(it)
+			_, rest, _ := strings.Cut(it.uri, "://")
+			return m.send(redirectMessage(it.uri, it.at.wire()+"://"+rest))
+		}
 		return m.fail(it, permanent("Could not open file %s - open (%s)", it.filename, cause(err)))
 	}
 	defer f.Close()

@@ -61,7 +61,7 @@ func aptMethodCommand(env Env, c *cli.Context) error {
 	signal.Ignore(syscall.SIGPIPE)
 	a := &aptMethod{env: env, engine: &aptEngine{env: env, settings: s}}
 	m := &aptmethod.Method{Name: name, In: env.Stdin, Out: env.Stdout, Env: env.get, Prepare: a.prepare, Confine: a.confine,
-		Detect: a.detect, Engine: a.engine, Version: version,
+		Detect: a.detect, Engine: a.engine,
 		Debug: func(text string) { io.WriteString(env.Stderr, text) }}
 	switch err := m.Serve(ctx); {
 	case err == nil:

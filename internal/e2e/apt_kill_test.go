@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+
 	"torrent-xfer/internal/mirrortest"
 )
 
@@ -38,6 +40,9 @@ func startMethod(t *testing.T, program, name string, config ...string) *method {
 		t.Fatal(err)
 	}
 	m.cmd.Env = bareEnv()
+	if dir := os.Getenv("TMPDIR"); dir != "" {
+		m.cmd.Env = append(m.cmd.Env, "TMPDIR="+dir)
+	}
 	if err := m.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -174,4 +179,59 @@ func TestAptKilled(t *testing.T) {
 	if odd > 1+kills/15 {
 		t.Errorf("the date was not the server's after %d of %d kills", odd, kills)
 	}
+}
+
+// TestAptGivesUpRights looks at the method that root has started, while it downloads.
+func TestAptGivesUpRights(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, who has rights to give up")
+	}
+	data := noise(22, 400_000)
+	s, err := mirrortest.Start(mirrortest.Config{Files: map[string]mirrortest.File{"/f": mirrortest.Bytes(data)}, Rate: 200_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	inside, outside := ownDir(t, 0o755), ownDir(t, 0o755)
+	t.Setenv("TMPDIR", inside)
+	m := startMethod(t, binary, "torrent+http", "APT::Sandbox::User=nobody")
+	defer m.kill()
+	ask := func(dir string) {
+		fmt.Fprintf(m.in, "600 URI Acquire\nURI: %s\nFilename: %s/f\n\n", strings.Replace(s.URL("/f"), "http", "torrent+http", 1), dir)
+	}
+	ask(inside)
+	for text := range m.out {
+		if strings.HasPrefix(text, "200") {
+			break
+		}
+	}
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", m.cmd.Process.Pid))
+	if err != nil || len(tasks) < 2 {
+		t.Fatal(tasks, err)
+	}
+	for _, task := range tasks {
+		status := string(read(t, task))
+		for _, want := range []string{"Uid:\t65534\t65534\t65534\t65534\n", "Gid:\t65534\t65534\t65534\t65534\n", "Groups:\t65534 \n",
+			"NoNewPrivs:\t1\n", "CapEff:\t0000000000000000\n"} {
+			if !strings.Contains(status, want) {
+				t.Errorf("a thread lacks %q:\n%s", want, status)
+			}
+		}
+	}
+	if text := m.end(20 * time.Second); !strings.HasPrefix(text, "201") {
+		t.Fatal(text)
+	}
+	same(t, filepath.Join(inside, "f"), data)
+	ask(outside)
+	// What it may not write any more apt's own method brings.
+	text := m.end(20 * time.Second)
+	if !noLandlock() && !(strings.HasPrefix(text, "103") && strings.Contains(text, "New-URI: http://127.0.0.1")) {
+		t.Errorf("asked to write elsewhere: %s", text)
+	}
+}
+
+// noLandlock reports whether the kernel has no Landlock.
+func noLandlock() bool {
+	abi, err := ll.LandlockGetABIVersion()
+	return err != nil || abi < 1
 }
