@@ -90,8 +90,11 @@ func (n *neighbors) listPath(repo string) string {
 		}
 		return path
 	}
-	name := strings.TrimPrefix(unquote(rest), "//")
-	return filepath.Join(n.lists, "auxfiles", quote(strings.ReplaceAll(name, "/", "_"), "\\|{}[]<>\"^~`@"))
+	name := strings.TrimPrefix(rest, "//")
+	if login, host, ok := strings.Cut(name, "@"); ok && !strings.Contains(login, "/") {
+		name = host
+	}
+	return filepath.Join(n.lists, "auxfiles", strings.ReplaceAll(quote(name, `\|{}[]<>"^~_=!@#$%^&*`), "/", "_"))
 }
 
 // filtered is the part of a mirror list that is meant for files like the one asked for (apt-transport-mirror(1)).
