@@ -103,7 +103,11 @@ func (m *Method) file(ctx context.Context, it *item) (File, *trouble) {
 	}
 	mirrors, repository := m.neighbors.of(it, u)
 	d := &dialler{config: &m.config, logins: m.logins, env: m.Env, detect: m.Detect}
-	if _, t := d.proxyFor(ctx, it.at, it.proxy); t != nil {
+	proxy, t := d.proxyFor(ctx, it.at, it.proxy)
+	if t == nil && proxy != nil && len(mirrors) == 0 {
+		t = permanent("nothing is gained by asking a proxy for parts of a file")
+	}
+	if t != nil {
 		return File{}, t
 	}
 	settings, t := tlsConfig(&m.config, it.at.host)

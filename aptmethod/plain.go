@@ -170,7 +170,9 @@ func (m *Method) noAnswer(ctx context.Context, c *conn, it *item, err error) err
 		return m.fail(it, transient("Bad header data"))
 	}
 	m.mu.Lock()
-	m.shy[c.server] = true
+	if c.answers < trustAfter { // else it has been idle, or has answered as many as it answers at a time
+		m.shy[c.server] = true
+	}
 	m.broken++
 	again := m.broken < 2
 	if !again {

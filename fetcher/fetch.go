@@ -233,7 +233,8 @@ func (j *job) fetchRemote(ctx context.Context, result *Result) error {
 		}
 	}
 	if err != nil {
-		if j.req.Volatile || !j.sink.worthKeeping() {
+		// What grew is there in Dest too, and the room may be needed.
+		if j.req.Volatile || !j.sink.worthKeeping() || g != nil && errors.Is(err, ErrWrite) {
 			d.abandon()
 			jn.remove()
 		}
