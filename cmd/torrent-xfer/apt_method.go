@@ -92,8 +92,9 @@ func (a *aptMethod) prepare(c *aptmethod.Config) error {
 // confine keeps what is asked for below apt's own directories. A proxy detector is a program, which a confined process
 // may not run.
 func (a *aptMethod) confine(c *aptmethod.Config, write, read []string) {
-	dir := filepath.Join(c.Directory("Dir::Cache::archives"), "partial")
-	a.engine.hosts = fetcher.LoadHostStats(filepath.Join(dir, ".torrent-xfer.hosts.json"))
+	if dir := c.Directory("Dir::Cache::archives"); filepath.IsAbs(dir) {
+		a.engine.hosts = fetcher.LoadHostStats(filepath.Join(dir, "partial/.torrent-xfer.hosts.json"))
+	}
 	if a.env.UID != 0 || c.Detector() != "" || c.Find("APT::Sandbox::User") == "" {
 		return
 	}
