@@ -2,10 +2,7 @@ package aptmethod
 
 import (
 	"bufio"
-	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -13,13 +10,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	xproxy "golang.org/x/net/proxy"
 )
 
 const (
@@ -57,58 +51,6 @@ type dialler struct {
 
 func (d *dialler) timeout(host string) time.Duration {
 	return time.Duration(max(d.config.ourInt(host, "Timeout", 30), 1)) * time.Second
-}
-
-// proxyFor finds the proxy for a server; nil: none is to be used.
-func (d *dialler) proxyFor(ctx context.Context, u uri, told string) (*uri, *trouble) {
-	c := d.config
-	found := told
-	if found == "" {
-		for _, name := range c.names {
-			if found = c.Find("Acquire::" + name + "::Proxy::" + u.host); found != "" {
-				break
-			}
-		}
-	}
-	if found == "" && d.detect != nil {
-		if command := c.Detector(); command != "" {
-			out, err := d.detect(ctx, command, strings.TrimSuffix(u.wire()+strings.TrimPrefix(u.site(), u.scheme), "/")+"/")
-			if err != nil {
-				return nil, permanent("ProxyAutoDetect command '%s' failed!", command)
-			}
-			found = strings.TrimSpace(out)
-		}
-	}
-	if found == "" {
-		found = c.ours("", "Proxy")
-	}
-	if found == "" {
-		found = d.env("http_proxy")
-		if v := d.env("https_proxy"); u.secure() && v != "" {
-			found = v
-		}
-	}
-	if found == "" || found == "DIRECT" || found == "false" || domainIn(u.host, d.env("no_proxy")) {
-		return nil, nil
-	}
-	p, err := parseURI(found)
-	if err != nil || p.wire() != "http" && p.wire() != "https" && p.wire() != "socks5h" {
-		return nil, permanent("Unsupported proxy configured: %s", strings.TrimSuffix(p.site(), "://"))
-	}
-	p.user, p.password, _ = credentials(d.logins, p)
-	return &p, nil
-}
-
-// domainIn reports whether host is one of the domains in a comma-separated list, or below one that begins with a dot.
-func domainIn(host, list string) bool {
-	for domain := range strings.SplitSeq(list, ",") {
-		domain = strings.TrimSpace(domain)
-		if domain != "" && (strings.EqualFold(host, domain) || domain[0] == '.' && len(host) > len(domain) &&
-			strings.EqualFold(host[len(host)-len(domain):], domain)) {
-			return true
-		}
-	}
-	return false
 }
 
 // open connects to the server of u.
@@ -255,192 +197,6 @@ func (d *dialler) services(ctx context.Context, to uri) (addresses []string, err
 func sentence(err error) string {
 	text := err.Error()
 	return strings.ToUpper(text[:1]) + text[1:]
-}
-
-// socks asks a SOCKS5 proxy to connect, and to resolve the name.
-func (d *dialler) socks(ctx context.Context, c *conn, u, proxy uri) *trouble {
-	var auth *xproxy.Auth
-	if proxy.user != "" {
-		auth = &xproxy.Auth{User: proxy.user, Password: proxy.password}
-	}
-	s, err := xproxy.SOCKS5("tcp", "proxy", auth, onlyConn{c.net})
-	if err != nil {
-		return permanent("SOCKS proxy %s: %v", proxy.site(), err)
-	}
-	c.net.SetDeadline(time.Now().Add(d.timeout(u.host)))
-	defer c.net.SetDeadline(time.Time{})
-	if _, err := s.Dial("tcp", net.JoinHostPort(u.host, u.dial())); err != nil {
-		t := permanent("SOCKS proxy %s could not connect to %s due to: %s", proxy.site(), u.host, cause(err)).with("SOCKS")
-		for text, reason := range map[string]string{"network unreachable": "ConnectionTimedOut", "host unreachable": "ConnectionTimedOut",
-			"connection refused": "ConnectionRefused", "TTL expired": "Timeout"} {
-			if strings.Contains(err.Error(), text) {
-				t.reason, t.transient = reason, true
-			}
-		}
-		return t
-	}
-	return nil
-}
-
-// onlyConn is a dialler that has its connection already.
-type onlyConn struct{ net.Conn }
-
-func (o onlyConn) Dial(string, string) (net.Conn, error) { return o.Conn, nil }
-
-// tunnel asks an HTTP proxy for a connection to u.
-func (d *dialler) tunnel(c *conn, u, proxy uri) *trouble {
-	host := u.host
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "CONNECT %s:%s HTTP/1.1\r\n", u.host, u.dial())
-	if proxy.port != "" {
-		fmt.Fprintf(&b, "Host: %s:%s\r\n", host, u.dial())
-	} else {
-		fmt.Fprintf(&b, "Host: %s\r\n", host)
-	}
-	if c.proxyAuth != "" {
-		fmt.Fprintf(&b, "Proxy-Authorization: %s\r\n", c.proxyAuth)
-	}
-	fmt.Fprintf(&b, "User-Agent: %s\r\n\r\n", d.agent(u.host))
-	c.net.SetDeadline(time.Now().Add(d.timeout(u.host)))
-	defer c.net.SetDeadline(time.Time{})
-	if _, err := io.WriteString(c.net, b.String()); err != nil {
-		return transient("Writing to proxy failed: %s", cause(err))
-	}
-	r := bufio.NewReader(&io.LimitedReader{R: c.net, N: maxHeader})
-	res, err := http.ReadResponse(r, &http.Request{Method: http.MethodConnect})
-	if err != nil {
-		return transient("Reading from proxy failed: %s", cause(err))
-	}
-	if res.StatusCode != http.StatusOK {
-		return transient("Invalid response from proxy: %s %s", res.Proto, res.Status)
-	}
-	if ahead, _ := r.Peek(r.Buffered()); len(ahead) > 0 {
-		c.net = &prefixed{c.net, ahead}
-	}
-	c.proxyAuth = "" // it was for the proxy alone
-	return nil
-}
-
-// prefixed is a connection of which some has been read ahead.
-type prefixed struct {
-	net.Conn
-	ahead []byte
-}
-
-func (p *prefixed) Read(b []byte) (int, error) {
-	if len(p.ahead) > 0 {
-		n := copy(b, p.ahead)
-		p.ahead = p.ahead[n:]
-		return n, nil
-	}
-	return p.Conn.Read(b)
-}
-
-// secure speaks TLS from here on.
-func (d *dialler) secure(ctx context.Context, c *conn, u uri, config *Config) *trouble {
-	if !config.Bool("Acquire::AllowTLS", true) {
-		return permanent("TLS support has been disabled: Acquire::AllowTLS is false.")
-	}
-	settings, t := tlsConfig(config, u.host)
-	if t != nil {
-		return t
-	}
-	ctx, cancel := context.WithTimeout(ctx, d.timeout(u.host))
-	defer cancel()
-	s := tls.Client(c.net, settings)
-	if err := s.HandshakeContext(ctx); err != nil {
-		var verify *tls.CertificateVerificationError
-		if errors.As(err, &verify) {
-			return transient("Certificate verification failed: %v. Could not handshake: Error in the certificate verification.", verify.Err)
-		}
-		if errors.Is(err, context.DeadlineExceeded) {
-			return transient("Could not wait for server fd - select (%d: %s)", int(syscall.EAGAIN), sentence(syscall.EAGAIN))
-		}
-		return transient("Could not handshake: %s", cause(err))
-	}
-	c.net = s
-	return nil
-}
-
-// forNames is the configuration as methods of other names see it.
-func (c *Config) forNames(names ...string) *Config {
-	other := *c
-	other.names = names
-	return &other
-}
-
-// tlsConfig reads Acquire::https::* for a host.
-func tlsConfig(c *Config, host string) (*tls.Config, *trouble) {
-	for _, gone := range []string{"IssuerCert", "SslForceVersion"} {
-		if c.ours(host, gone) != "" {
-			return nil, permanent("The option '%s' is not supported anymore", gone)
-		}
-	}
-	settings := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
-	if file := c.ours(host, "CaInfo"); file != "" {
-		pem, err := os.ReadFile(file)
-		settings.RootCAs = x509.NewCertPool()
-		if err != nil || !settings.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, permanent("Could not load certificates from %s (CaInfo option)", file)
-		}
-	}
-	if file := c.ours(host, "SslCert"); file != "" {
-		key := c.ours(host, "SslKey")
-		if key == "" {
-			key = file
-		}
-		cert, err := tls.LoadX509KeyPair(file, key)
-		if err != nil {
-			return nil, permanent("Could not load client certificate (%s, SslCert option) or key (%s, SslKey option)", file, key)
-		}
-		settings.Certificates = []tls.Certificate{cert}
-	}
-	var revoked *x509.RevocationList
-	if file := c.ours(host, "CrlFile"); file != "" {
-		var err error
-		if revoked, err = readCRL(file); err != nil {
-			return nil, permanent("Could not load custom certificate revocation list %s (CrlFile option): %v", file, err)
-		}
-	}
-	peer, name := c.ourBool(host, "Verify-Peer", true), c.ourBool(host, "Verify-Host", true)
-	if peer && name && revoked == nil && settings.RootCAs == nil {
-		return settings, nil
-	}
-	settings.InsecureSkipVerify = true // what follows does it
-	if !peer {
-		return settings, nil
-	}
-	settings.VerifyConnection = func(s tls.ConnectionState) error {
-		how := x509.VerifyOptions{Roots: settings.RootCAs, Intermediates: x509.NewCertPool()}
-		for _, cert := range s.PeerCertificates[1:] {
-			how.Intermediates.AddCert(cert)
-		}
-		chains, err := s.PeerCertificates[0].Verify(how)
-		if err == nil && name {
-			err = checkName(s.PeerCertificates[0], cmp.Or(s.ServerName, host), settings.RootCAs != nil)
-		}
-		if err == nil {
-			err = checkRevoked(chains, revoked)
-		}
-		if err != nil {
-			return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
-		}
-		return nil
-	}
-	return settings, nil
-}
-
-// checkName checks whom a certificate is for. Those of a private authority, which the user named, may say it in the
-// common name alone, as GnuTLS and so apt accept it.
-func checkName(cert *x509.Certificate, host string, private bool) error {
-	named := len(cert.DNSNames)+len(cert.IPAddresses)+len(cert.EmailAddresses)+len(cert.URIs) > 0
-	if private && !named && strings.EqualFold(cert.Subject.CommonName, host) {
-		return nil
-	}
-	return cert.VerifyHostname(host)
 }
 
 // cause is the part of a network error that a person wants to read.
