@@ -364,6 +364,30 @@ func aptFromAllMirrors(t *testing.T, user *syscall.Credential, torrents bool) {
 	t.Logf("%d bytes sent for %d", total, len(bigDeb.content))
 }
 
+// TestAptInPlaceOfHTTP has apt run the program as its method http, by one line of configuration; sources stay as they are.
+func TestAptInPlaceOfHTTP(t *testing.T) {
+	eachUser(t, func(t *testing.T, user *syscall.Credential) {
+		s := newAptSite(t, "2m", false)
+		r := newAptRoot(t, s, s.servers[0], user)
+		flags := []string{"-o", "Dir::Bin::Methods::http=" + binary, "-o", "Acquire::torrent::Mirrors::=" + s.servers[0],
+			"-o", "Acquire::torrent::Mirrors::=" + s.servers[1]}
+		r.run(append(flags, "update")...)
+		r.run(append(flags, "install", "-d", "small", "big")...)
+		for _, d := range []deb{smallDeb, bigDeb} {
+			same(t, r.archive(d.file()), read(t, filepath.Join(s.dir, "good/pool", d.file())))
+		}
+		sent := map[string]int64{}
+		for _, a := range s.stop() {
+			sent["http://127.0.0.1:"+a.port] += a.bytes
+		}
+		for i := range 2 {
+			if sent[s.servers[i]] < 1_000_000 {
+				t.Errorf("mirror %d gave %d bytes", i+1, sent[s.servers[i]])
+			}
+		}
+	})
+}
+
 // TestAptGoesOn interrupts a download by one method and lets the other go on: ours from http's part, and http from ours.
 func TestAptGoesOn(t *testing.T) {
 	eachUser(t, func(t *testing.T, user *syscall.Credential) {
