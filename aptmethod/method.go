@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -227,7 +228,9 @@ func (m *Method) isLarge(it *item) bool {
 	if least <= 0 {
 		least = 1 << 20
 	}
-	least = m.config.ourInt("", "Minimum-Size", least)
+	if n, err := strconv.ParseInt(m.config.Find("Acquire::"+ownScheme+"::Minimum-Size"), 10, 64); err == nil && n >= 0 {
+		least = n // under whatever name
+	}
 	return m.Engine != nil && !it.index && it.expect.usable() && it.expect.size >= least &&
 		!strings.EqualFold(it.message.get("Target-Type"), "index")
 }

@@ -228,8 +228,11 @@ func (j *job) fetchRemote(ctx context.Context, result *Result) error {
 		if gerr := g.end(err == nil, result.Size); err == nil {
 			err = gerr
 		}
-		if err == nil {
+		switch {
+		case err == nil:
 			d.abandon()
+		case before == nil:
+			g.removeEmpty()
 		}
 	}
 	if err != nil {

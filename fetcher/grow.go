@@ -128,6 +128,14 @@ func (g *grower) end(whole bool, size int64) error {
 	return nil
 }
 
+// removeEmpty removes a destination that was made here and got nothing.
+func (g *grower) removeEmpty() {
+	info, err := os.Lstat(g.job.req.Dest)
+	if mine, err2 := g.file.Stat(); g.size == 0 && err == nil && err2 == nil && os.SameFile(info, mine) {
+		os.Remove(g.job.req.Dest)
+	}
+}
+
 // step copies what has become good, and takes back what is to be fetched again.
 func (g *grower) step(last bool) error {
 	s := g.job.sink

@@ -3,6 +3,7 @@ package fetcher
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -63,7 +64,7 @@ func TestGrowsInOrder(t *testing.T) {
 		}
 		end := w.watch(true)
 		res := w.mustFetch()
-		if most := end(); most > len(w.data)/4 {
+		if most := end(); most > len(w.data)*2/5 { // a busy machine looks seldom
 			t.Errorf("torrent %v: the file grew by %d of %d bytes at once", torrent, most, len(w.data))
 		}
 		w.checkDate()
@@ -188,4 +189,13 @@ func TestGrowsOnAfterOthers(t *testing.T) {
 			t.Errorf("%s: %d bytes received", name, res.Received)
 		}
 	}
+}
+
+func TestNothingGrows(t *testing.T) {
+	w := growing(t, 2<<20)
+	w.mirror(mirrortest.Config{Files: map[string]mirrortest.File{"/other": mirrortest.Bytes(nil)}})
+	if _, err := w.fetch(); !errors.Is(err, ErrNotFound) {
+		t.Errorf("no mirror has the file, and yet: %v", err)
+	}
+	w.checkOnly()
 }

@@ -134,10 +134,11 @@ func (e *aptEngine) Fetch(ctx context.Context, file aptmethod.File) (resumed int
 	}
 	f := &fetcher.Fetcher{Transport: file.Transport, UserAgent: file.UserAgent, Credentials: file.Credentials, Hosts: e.hosts,
 		MaxMirrors: e.settings.maxMirrors, LimitRate: file.LimitRate, ConnectTimeout: file.Timeout, StallTimeout: file.Timeout}
-	lied := map[string]bool{}
+	lied, started := map[string]bool{}, false
 	f.OnEvent = func(ev fetcher.Event) {
 		switch {
-		case ev.Kind == fetcher.Started:
+		case (ev.Kind == fetcher.Started || ev.Kind == fetcher.Progress) && ev.Done > 0 && !started:
+			started = true // to know the size is not enough: it may yet turn out that nobody has the file
 			file.Started(ev.Done)
 		case ev.Kind == fetcher.Retried && strings.HasPrefix(ev.Message, "sent wrong bytes") && !lied[ev.Source]:
 			lied[ev.Source] = true
