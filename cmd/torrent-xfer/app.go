@@ -88,7 +88,7 @@ func newApp(env Env) *cli.App {
 				exitNotFound, exitTimeout, exitInterrupted),
 			command("scrape", "[TORRENT]", "ask trackers how many have a torrent", scrapeAbout, scrapeCommand),
 			command("bencode", "FILE", "print bencode as JSON, or the reverse", bencodeAbout, bencodeCommand),
-			command("apt-method", "[NAME]", "speak apt's protocol on standard input and output; apt starts this, as NAME", "", aptMethodCommand),
+			command("apt-method", "[NAME]", "speak apt's protocol on standard input and output; apt starts this, as NAME", "", aptMethodCommand, exitInterrupted),
 			command("doctor", "[PACMAN.CONF]", "check the configuration and print the lines that others need", "", doctorCommand),
 		},
 	}
