@@ -97,6 +97,13 @@ func (d folder) look(name string) (found, bool, error) {
 	return found{stamp: stamp{st.Size, st.Mtim.Nano(), st.Ino}, device: uint64(st.Dev), mode: fs.FileMode(st.Mode & 0o777)}, st.Mode&unix.S_IFMT == unix.S_IFREG, err
 }
 
+// owner is the number of the user who has what stands there.
+func (d folder) owner(name string) (uint32, error) {
+	var st unix.Stat_t
+	err := again(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	return st.Uid, err
+}
+
 // read reads a regular file, and not more of it than most bytes and one.
 func (d folder) read(name string, most int64) ([]byte, error) {
 	f, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)

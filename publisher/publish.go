@@ -32,19 +32,24 @@ const large = 32 << 20
 var errChanged = errors.New("it was changed while it was read")
 
 func (p *publication) publish(ctx context.Context) (err error) {
-	dir, name := p.out, StateName
+	dir, at, name := p.out, p.outPath, StateName
 	if p.o.State != "" {
+		at, name = filepath.Split(p.o.State)
 		f, err := os.Open(filepath.Dir(p.o.State))
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		dir, name = folder{f}, filepath.Base(p.o.State)
+		dir = folder{f}
 	}
 	if p.state, err = openState(dir, name, p.layout(), p.write); err != nil {
-		return fmt.Errorf("the state: %w", err)
+		return stateError(dir, filepath.Clean(at), name, err)
 	}
-	defer func() { err = errors.Join(err, p.state.close()) }()
+	defer func() {
+		if e := p.state.close(); err == nil {
+			err = e
+		}
+	}()
 	if p.state.spoilt > 0 {
 		p.note(name, "the state is damaged or not ours; what is not known is read again")
 	}
@@ -83,6 +88,28 @@ func (p *publication) publish(ctx context.Context) (err error) {
 		return p.out.sync()
 	}
 	return nil
+}
+
+// stateError tells why there is no state, and whom that is up to.
+func stateError(dir folder, at, name string, err error) error {
+	refused := errors.Is(err, fs.ErrPermission)
+	switch uid, e := dir.owner(name); {
+	case errors.Is(err, ErrBusy):
+		return ErrBusy
+	case refused && e == nil:
+		return fmt.Errorf("%w: %s is user %d's", ErrState, filepath.Join(at, name), uid)
+	case refused, errors.Is(err, unix.EROFS):
+		return cannotWrite(at, err)
+	}
+	return fmt.Errorf("the state: %w", bare(err))
+}
+
+func cannotWrite(dir string, err error) error {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		err = errno
+	}
+	return fmt.Errorf("cannot write into %s (%w)", dir, err)
 }
 
 // plan finds out what is to be done: first, and after that the files that have to be compared with the owner of their output.
@@ -212,7 +239,30 @@ func (p *publication) hashAndMake(ctx context.Context, c *content, workers int) 
 	if err == nil {
 		p.make(ctx, c, h, began)
 	} else if ctx.Err() == nil {
-		p.problem(c.todo[0], err) // whatever is there stays until the file can be read
+		p.problem(c.todo[0], err)
+		if errors.Is(err, errChanged) { // else whatever is there stays until the file can be read
+			p.dropStale(c)
+		}
+	}
+}
+
+// dropStale removes the outputs of ours that tell of what c was before it changed.
+func (p *publication) dropStale(c *content) {
+	info, err := p.top.Stat(c.todo[0])
+	if err != nil {
+		return
+	}
+	now := stampOf(info)
+	for _, name := range c.todo {
+		e, output := p.state.get(name), p.o.output(name)
+		if e == nil || e.file.size == now.size && e.file.mtime == now.mtime ||
+			!p.owns(found{path: name, stamp: c.stamp, device: c.device}) {
+			continue
+		}
+		p.drop(output+metalinkSuffix, e.metalink)
+		if p.drop(output+torrentSuffix, e.torrent) {
+			p.state.set(name, nil)
+		}
 	}
 }
 
@@ -290,6 +340,7 @@ func (p *publication) hashOpen(ctx context.Context, f *os.File, s stamp, o metai
 	}
 	p.mu.Lock()
 	p.report.Hashed++
+	p.report.HashedBytes += s.size
 	p.mu.Unlock()
 	return h, nil
 }
@@ -324,6 +375,9 @@ func (p *publication) make(ctx context.Context, c *content, h *metainfo.Hashes, 
 		} else {
 			err = p.compare(name, h, e)
 		}
+		if err == nil && p.write {
+			err = p.state.set(name, e)
+		}
 		switch {
 		case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EROFS):
 			p.abort(fmt.Errorf("%s: %w", name, err)) // the others would fail as well
@@ -332,8 +386,6 @@ func (p *publication) make(ctx context.Context, c *content, h *metainfo.Hashes, 
 			return
 		case err != nil:
 			p.problem(name, err)
-		case p.write:
-			p.state.set(name, e)
 		}
 	}
 }

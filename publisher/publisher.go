@@ -15,6 +15,8 @@ var (
 	ErrBusy = errors.New("another run is under way")
 	// ErrOptions: the options make no sense.
 	ErrOptions = errors.New("bad options")
+	// ErrState: the state belongs to another user, and may not be written.
+	ErrState = errors.New("the state is another user's")
 	// ErrVanished: the state knows files, and now there is not one. Perhaps the tree is not mounted.
 	ErrVanished = errors.New("all files have vanished")
 )
@@ -100,8 +102,8 @@ type Report struct {
 // is a Problem event; the run goes on. The Report is never nil. The error is context.Cause(ctx), one of this package, or
 // tells why nothing could be done at all, or no more: no space left, a read-only file system.
 //
-// Symbolic links to files are names of their own; the content is read once. Links that lead out of dir are problems,
-// links to directories are not followed, hidden names are skipped. Nothing outside of dir, Out and State is written, whatever
+// Symbolic links to files are names of their own; the content is read once. Links that lead out of dir or nowhere, and
+// what is no file, get a Note; links to directories are not followed, hidden names are skipped. Nothing outside of dir, Out and State is written, whatever
 // links others put into them.
 func Publish(ctx context.Context, dir string, o Options) (*Report, error) {
 	return run(ctx, dir, o, !o.DryRun, (*publication).publish)

@@ -27,6 +27,7 @@ type publication struct {
 	choice     choice
 	settings   uint64   // stands for all options that the products depend on
 	top        *os.Root // DIR, in which links to files are followed
+	outPath    string   // of the directory of the outputs, as it was given
 	in, out    folder   // DIR and the directory of the outputs; without a file: it is not there, and nothing is to be written
 	inID       identity
 	like       fs.FileMode // that of DIR, for directories of outputs; 0: none are made
@@ -98,7 +99,7 @@ func (p *publication) open(dir string) (err error) {
 	if p.write && !p.beside() {
 		p.like = at.mode | 0o700
 	}
-	if p.out, p.torrentsAt = p.in, "."; !p.beside() {
+	if p.out, p.outPath, p.torrentsAt = p.in, dir, "."; !p.beside() {
 		if err := p.openOut(dir); err != nil {
 			return err
 		}
@@ -113,7 +114,7 @@ func (p *publication) openOut(dir string) error {
 	if out == "" {
 		out = filepath.Join(dir, "torrents")
 	}
-	p.out, p.torrentsAt = folder{}, ""
+	p.out, p.outPath, p.torrentsAt = folder{}, out, ""
 	if within, err := filepath.Rel(dir, out); err == nil && filepath.IsLocal(within) {
 		p.torrentsAt = filepath.ToSlash(within)
 	} else if !p.o.Flat {
@@ -122,6 +123,9 @@ func (p *publication) openOut(dir string) error {
 	var err error
 	if p.o.Out == "" {
 		p.out, err = p.in.below("torrents", p.like) // a link there is not the caller's
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+			return cannotWrite(out, err)
+		}
 	} else {
 		if p.write {
 			err = os.MkdirAll(out, 0o777)
@@ -159,8 +163,6 @@ func (p *publication) event(e Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch e.Kind {
-	case Progress:
-		p.report.HashedBytes += e.Bytes
 	case Wrote:
 		p.report.Written++
 		p.wrote = true

@@ -304,8 +304,8 @@ func (f *fields) digest() (d [16]byte) {
 	return d
 }
 
-// set remembers, or forgets if e is nil, and appends it to the file.
-func (s *state) set(path string, e *entry) {
+// set remembers, or forgets if e is nil, and appends it to the file. What failed once is not tried again.
+func (s *state) set(path string, e *entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e == nil {
@@ -313,11 +313,11 @@ func (s *state) set(path string, e *entry) {
 	} else {
 		s.entries[path] = e
 	}
-	if s.file == nil || s.err != nil {
-		return
+	if s.file != nil && s.err == nil {
+		s.lines++
+		_, s.err = s.file.WriteString(stateLine(path, e))
 	}
-	s.lines++
-	_, s.err = s.file.WriteString(stateLine(path, e))
+	return s.err
 }
 
 func stateLine(path string, e *entry) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -135,7 +136,7 @@ func (p *publication) take(t *tree, dir folder, list []dirent, e dirent, file st
 	if e.kind&fs.ModeSymlink != 0 {
 		var info fs.FileInfo
 		if info, err = p.top.Stat(file); err != nil {
-			err = linkError(err)
+			err = p.linkError(file, err)
 		} else if f = foundOf(info); info.IsDir() {
 			return
 		} else {
@@ -145,13 +146,13 @@ func (p *publication) take(t *tree, dir folder, list []dirent, e dirent, file st
 	var of badLink
 	switch {
 	case errors.As(err, &of):
-		p.problem(file, of)
+		p.note(file, of.Error())
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		t.unseen = append(t.unseen, file)
 		p.problem(file, err)
 	case !regular:
-		p.problem(file, errNotRegular)
+		p.note(file, errNotRegular.Error())
 	case f.size < p.choice.minSize:
 	case !utf8.ValidString(e.name) || strings.ContainsFunc(e.name, unicode.IsControl):
 		p.problem(file, errors.New("its name is not UTF-8, or has control characters in it"))
@@ -165,19 +166,24 @@ func (p *publication) take(t *tree, dir folder, list []dirent, e dirent, file st
 // badLink says what is wrong with a link that will not lead to a file of DIR.
 type badLink string
 
-func (b badLink) Error() string { return "a link that leads " + string(b) }
+func (b badLink) Error() string { return string(b) }
 
 // linkError says in our words why a link is of no use.
-func linkError(err error) error {
+func (p *publication) linkError(file string, err error) error {
+	to, _ := p.top.Readlink(file)
 	switch {
 	case errors.Is(err, unix.ELOOP), strings.Contains(err.Error(), "too many"):
-		return badLink("in a circle")
+		return badLink("a link that leads in a circle")
 	case errors.Is(err, fs.ErrNotExist):
-		return badLink("nowhere")
-	case strings.Contains(err.Error(), "escapes"):
-		return badLink("out of the tree")
+		return badLink("points to " + to + ", which is not there")
+	case !strings.Contains(err.Error(), "escapes"):
+		return err
+	case path.IsAbs(to):
+		return badLink("points to " + to + "; of links only relative ones are followed")
+	case filepath.IsLocal(path.Join(path.Dir(file), to)):
+		return badLink("points to " + to + ", which leads out of DIR")
 	}
-	return err
+	return badLink("points to " + to + ", outside of DIR")
 }
 
 // isFresh reports whether nothing is to be done for f, which bears the name in dir, from the state and from what the

@@ -28,7 +28,7 @@ leaves out directories. A --mirror is a URL that DIR itself has; of a --mirrorli
 
 Run it again after each sync: only what has changed is read. Torrents of files that have gone, or are published no more, are
 removed; a torrent that others made stays as long as it fits its file. Links to files are names of their own, and their target is
-read once; links to directories are not followed; links out of DIR, and what is no regular file, are refused.
+read once; links to directories are not followed; links out of DIR, and what is no regular file, are left out with a note.
 What was read stands in DIR/` + publisher.StateName + `, which may be deleted: then all is read again.
 
 --json prints one object: files, unchanged, hashed (contents), hashed_bytes, written and removed (paths), notes and problems
@@ -161,8 +161,17 @@ func publishCommand(env Env, c *cli.Context) error {
 			f.next = "wait until it is done"
 		case errors.Is(err, publisher.ErrVanished):
 			f.next = "if that is meant so and not a tree that is not mounted, say --force"
-		case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EROFS):
+		case errors.Is(err, publisher.ErrState):
 			f.status = exitWrite
+			f.next = "run it as that user; whoever may delete the state may begin anew"
+		case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EROFS):
+			f.status = exitWrite
+			if o.Out == "" {
+				f.next = "--out DIR writes elsewhere"
+			}
+		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+			f.status = exitWrite
+			f.next = "make room and run it again: what was done is kept"
 		default:
 			f.next = "run it again when that is mended"
 		}
