@@ -195,7 +195,7 @@ func (p *publication) makeNew(ctx context.Context, list []*content) {
 			p.report.HashedBytes += c.size
 			for _, name := range c.todo {
 				if p.owns(found{path: name, stamp: c.stamp, device: c.device}) {
-					p.announce(name)
+					p.announce(name, c)
 				}
 			}
 		}
@@ -223,14 +223,27 @@ func (p *publication) smallFirst(ctx context.Context, list []*content, do func(c
 }
 
 // announce tells what becomes of the outputs of a file that is to be read.
-func (p *publication) announce(name string) {
+func (p *publication) announce(name string, c *content) {
 	output := p.o.output(name)
-	p.event(Event{Kind: Wrote, Path: output + torrentSuffix})
+	if !p.mayStay(name, c) {
+		p.event(Event{Kind: Wrote, Path: output + torrentSuffix})
+	}
 	if p.o.Metalink {
 		p.event(Event{Kind: Wrote, Path: output + metalinkSuffix})
 	} else if e := p.state.get(name); e != nil {
 		p.drop(output+metalinkSuffix, e.metalink)
 	}
+}
+
+// mayStay reports whether there is a torrent that looks right: to know it, the file would have to be read.
+func (p *publication) mayStay(name string, c *content) bool {
+	data, err := p.readOutput(p.o.output(name) + torrentSuffix)
+	e := p.state.get(name)
+	if err != nil || p.o.Force || e != nil && (e.file != c.stamp || !e.torrent.foreign && e.settings != p.settings) {
+		return false
+	}
+	m, err := metainfo.Parse(data, "")
+	return err == nil && m.Name == path.Base(name) && m.Size == c.size
 }
 
 func (p *publication) hashAndMake(ctx context.Context, c *content, workers int) {

@@ -79,7 +79,7 @@ const (
 	Problem                   // something at Path is wrong or could not be done
 )
 
-// Event is something that happened. Path is below DIR, or below Out for what stands there.
+// Event is something that happened. Path is below DIR, or below Out for what stands there; in a Note it may be one of Include.
 type Event struct {
 	Kind    EventKind
 	Path    string

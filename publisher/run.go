@@ -142,7 +142,7 @@ func (p *publication) openOut(dir string) error {
 	}
 	id, err := p.out.id()
 	if err == nil && id == p.inID && !p.o.Flat {
-		err = fmt.Errorf("%w: the torrents' tree is the files' own", ErrOptions)
+		err = fmt.Errorf("%w: Out is DIR itself", ErrOptions)
 	}
 	return err
 }

@@ -656,6 +656,33 @@ func TestFlatCollisionsOfLinks(t *testing.T) {
 	}
 }
 
+// A dry run reads no file, so it does not know whether another's torrent is right; it does not say that it would be written.
+func TestDryRunAndTorrentsOfOthers(t *testing.T) {
+	dir := packageTree(t, "a.deb", "b.deb", "c.deb")
+	for name, size := range map[string]int{"a.deb": 300_000, "b.deb": 200_000} {
+		write(t, filepath.Join(dir, name+torrentSuffix),
+			torrentOf(t, name, bytesOf(name, size), metainfo.HashOptions{PieceLength: 32 << 10}, metainfo.BuildOptions{}))
+	}
+	got := publish(t, dir, Options{DryRun: true})
+	wantLines(t, got.told(Wrote), "b.deb.torrent", "c.deb.torrent")
+	wantLines(t, publish(t, dir, Options{DryRun: true, Force: true}).told(Wrote), "a.deb.torrent", "b.deb.torrent", "c.deb.torrent")
+	wantLines(t, publish(t, dir, Options{}).told(Wrote), got.told(Wrote)...)
+	write(t, filepath.Join(dir, "a.deb"), bytesOf("new", 300_000))
+	touch(t, filepath.Join(dir, "a.deb"), longAgo.Add(time.Hour))
+	wantLines(t, publish(t, dir, Options{DryRun: true}).told(Wrote), "a.deb.torrent")
+	remove(t, filepath.Join(dir, StateName))
+	write(t, filepath.Join(dir, "a.deb"), bytesOf("a.deb", 300_000))
+	wantLines(t, publish(t, dir, Options{DryRun: true}).told(Wrote))
+}
+
+func TestUnusedIncludes(t *testing.T) {
+	dir := packageTree(t, "a.deb", "b.bin", "c.db")
+	got := publish(t, dir, Options{Include: []string{"*.bin", "b*", "*.db", "x/*"}})
+	got.want(t, 0, 1, 1, 0, 0)
+	wantLines(t, got.told(Note), "*.db: no file has such a name, or only such that are never published",
+		"x/*: no file has such a name, or only such that are never published")
+}
+
 func TestDryRun(t *testing.T) {
 	for name, o := range map[string]Options{"beside": {}, "flat": {Flat: true}, "out": {Out: "out"}, "state": {State: "state"}} {
 		t.Run(name, func(t *testing.T) {

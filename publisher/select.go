@@ -24,11 +24,12 @@ var (
 // choice decides by name and size.
 type choice struct {
 	include, exclude []string
+	used             map[string]bool // those of include that some file's name fits
 	minSize          int64
 }
 
 func newChoice(o Options) (choice, error) {
-	c := choice{include: o.Include, exclude: o.Exclude, minSize: o.MinSize}
+	c := choice{include: o.Include, exclude: o.Exclude, used: map[string]bool{}, minSize: o.MinSize}
 	for _, list := range [][]string{o.Include, o.Exclude} {
 		for _, pattern := range list {
 			if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
@@ -57,7 +58,13 @@ func (c choice) takes(file string) bool {
 		return false
 	}
 	if c.include != nil {
-		return matches(c.include, file)
+		taken := false
+		for i, pattern := range c.include {
+			if matches(c.include[i:i+1], file) {
+				c.used[pattern], taken = true, true
+			}
+		}
+		return taken
 	}
 	return published.MatchString(name)
 }

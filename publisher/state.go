@@ -91,7 +91,7 @@ func (s *state) get(path string) *entry {
 	return s.entries[path]
 }
 
-// openState reads the state, which is dir's file called name, and locks it. A state of another layout is begun anew.
+// openState reads the state, which is dir's file called name, and locks it if it is to be written. A state of another layout is begun anew.
 func openState(dir folder, name, layout string, write bool) (*state, error) {
 	s := &state{dir: dir, name: name, layout: layout, entries: map[string]*entry{}}
 	flags := unix.O_RDONLY
@@ -113,7 +113,7 @@ func openState(dir folder, name, layout string, write bool) (*state, error) {
 		if err == nil && !info.Mode().IsRegular() {
 			err = errNotRegular
 		}
-		if err == nil && errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
+		if err == nil && write && errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK) {
 			err = ErrBusy // another error: a file system without locks
 		}
 		if err != nil {

@@ -72,6 +72,11 @@ func (p *publication) walk(ctx context.Context) (*tree, error) {
 	if err == nil && slices.Contains(t.unseen, ".") {
 		err = errors.New("the directory cannot be read")
 	}
+	for _, pattern := range p.choice.include {
+		if err == nil && !p.choice.used[pattern] {
+			p.note(pattern, "no file has such a name, or only such that are never published")
+		}
+	}
 	return t, err
 }
 

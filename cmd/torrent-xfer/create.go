@@ -217,7 +217,7 @@ func hashFile(ctx context.Context, env Env, s settings, file string) (*metainfo.
 		return nil, nil, err
 	}
 	if before.IsDir() {
-		return nil, nil, errors.New("a directory; publish makes the torrents of one")
+		return nil, nil, errors.New("a directory; publish makes one for each file in it")
 	}
 	if !before.Mode().IsRegular() {
 		return nil, nil, errors.New("not a regular file")

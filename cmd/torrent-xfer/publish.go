@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"torrent-xfer/metainfo"
 	"torrent-xfer/mirrorlist"
 	"torrent-xfer/publisher"
 )
@@ -25,6 +26,9 @@ files, and what publish itself writes. --exclude wins over both.
 
 A GLOB (*, ?, [a-z]) without a slash is for the last part of a name, with one for the whole path below DIR; --exclude also
 leaves out directories. A --mirror is a URL that DIR itself has; of a --mirrorlist with $repo in it, the part before that.
+
+A .meta4 names the torrent too, which aria2c then downloads by, and goes on seeding: it wants --follow-torrent=false. A run
+without --metalink removes those of earlier ones.
 
 Run it again after each sync: only what has changed is read. Torrents of files that have gone, or are published no more, are
 removed; a torrent that others made stays as long as it fits its file. Links to files are names of their own, and their target is
@@ -116,7 +120,7 @@ func publishCommand(env Env, c *cli.Context) error {
 		return usageError("publish takes one directory")
 	}
 	dir := env.path(c.Args().First())
-	o, err := publishOptions(env, s)
+	o, err := publishOptions(env, s, dir)
 	if err != nil {
 		return err
 	}
@@ -148,6 +152,9 @@ func publishCommand(env Env, c *cli.Context) error {
 	}
 	report, err := work(ctx, dir, o)
 	p.bar.stop()
+	if err == nil && report.Files == 0 && !s.quiet {
+		p.line("note: "+p.dir, "nothing here is to be published; --include, --exclude and --min-size say what is")
+	}
 	t.Files, t.Unchanged, t.Hashed, t.HashedBytes = report.Files, report.Unchanged, report.Hashed, report.HashedBytes
 	if err != nil {
 		f := &failure{status: exitFailed, err: err}
@@ -192,6 +199,12 @@ func publishCommand(env Env, c *cli.Context) error {
 	return err
 }
 
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	y, errY := os.Stat(b)
+	return err == nil && errY == nil && os.SameFile(x, y)
+}
+
 // makeOut makes the directory of --out, unless it is there. Whoever may enter DIR may enter it.
 func makeOut(out, dir string) error {
 	if _, err := os.Stat(out); err == nil {
@@ -211,7 +224,7 @@ func makeOut(out, dir string) error {
 	return err
 }
 
-func publishOptions(env Env, s settings) (publisher.Options, error) {
+func publishOptions(env Env, s settings, dir string) (publisher.Options, error) {
 	ps := s.publish
 	o := publisher.Options{Flat: ps.flat, Include: ps.include, Exclude: ps.exclude, MinSize: ps.minSize,
 		Version: s.make.version, PieceLength: s.make.pieceLength, Metalink: ps.metalink, Prune: ps.prune, Force: ps.force,
@@ -234,6 +247,9 @@ func publishOptions(env Env, s settings) (publisher.Options, error) {
 	}
 	if err := s.make.check(examples); err != nil {
 		return o, err
+	}
+	if o.Out != "" && !o.Flat && sameFile(o.Out, dir) {
+		return o, usageError("--out is DIR itself; leave it out to write beside the files")
 	}
 	o.Build = s.make.buildOptions(s.make.date, nil)
 	return o, nil
@@ -270,6 +286,13 @@ func publishMirrors(env Env, s settings) (roots []string, err error) {
 				}
 			}
 		}
+	}
+	different := map[string]bool{}
+	for _, root := range roots {
+		different[root] = true
+	}
+	if n := len(different); n > metainfo.MaxWebSeeds && !s.quiet {
+		warn(env.Stderr, "%d mirrors; torrents name the first %d", n, metainfo.MaxWebSeeds)
 	}
 	return roots, nil
 }
@@ -352,13 +375,13 @@ func (p *publishPrinter) line(path, text string) {
 }
 
 func (p *publishPrinter) summary(r *publisher.Report) string {
-	files := fmt.Sprintf("%s, %d unchanged, %d hashed (%s)", plural(r.Files, "file"), r.Unchanged, r.Hashed, formatBytes(float64(r.HashedBytes)))
-	text := fmt.Sprintf("%s; %d written, %d removed", files, r.Written, r.Removed)
+	format := "%s, %d unchanged, %d hashed (%s); %d written, %d removed"
+	if p.s.publish.dryRun {
+		format = "dry run: %s, %d unchanged, %d to hash (%s); %d to write, %d to remove"
+	}
+	text := fmt.Sprintf(format, plural(r.Files, "file"), r.Unchanged, r.Hashed, formatBytes(float64(r.HashedBytes)), r.Written, r.Removed)
 	if p.s.publish.check {
 		text = fmt.Sprintf("%s checked (%s)", plural(r.Files, "file"), formatBytes(float64(r.HashedBytes)))
-	}
-	if p.s.publish.dryRun {
-		text = "dry run: " + text
 	}
 	if r.Problems > 0 {
 		text += ", " + plural(r.Problems, "problem")
