@@ -59,8 +59,8 @@ func (d folder) folder(name string) (folder, error) {
 	return folder{f}, err
 }
 
-// below opens the directory of this path. like != 0: it is made first, if need be, so that whoever may enter one of that mode
-// may enter it.
+// below opens the directory of this path. like: if it is not there, it is made, and whoever may enter one of that mode may
+// enter it; 0: it is not made.
 func (d folder) below(dir string, like fs.FileMode) (folder, error) {
 	at, err := d.folder(".")
 	if err != nil || dir == "." {
@@ -94,7 +94,8 @@ func (d folder) look(name string) (found, bool, error) {
 	}
 	var st unix.Stat_t
 	err := again(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-	return found{stamp: stamp{st.Size, st.Mtim.Nano(), st.Ino}, device: uint64(st.Dev), mode: fs.FileMode(st.Mode & 0o777)}, st.Mode&unix.S_IFMT == unix.S_IFREG, err
+	f := found{stamp: stamp{st.Size, st.Mtim.Nano(), st.Ino}, device: uint64(st.Dev), mode: fs.FileMode(st.Mode & 0o777)}
+	return f, st.Mode&unix.S_IFMT == unix.S_IFREG, err
 }
 
 // owner is the number of the user who has what stands there.

@@ -381,7 +381,8 @@ func (p *publication) openContent(name string) (*os.File, found, error) {
 // make writes the outputs of c, unless they are as they should be, and remembers them.
 func (p *publication) make(ctx context.Context, c *content, h *metainfo.Hashes, hashed int64) {
 	for _, name := range c.todo {
-		e := &entry{file: c.stamp, hashed: hashed, settings: p.settings, hashes: digestOfHashes(h), sha256: string(h.SHA256), seen: true}
+		e := &entry{file: c.stamp, hashed: hashed, settings: p.settings, seen: true,
+			hashes: digestOfHashes(h), sha256: string(h.SHA256)}
 		var err error
 		if p.owns(found{path: name, stamp: c.stamp, device: c.device}) {
 			err = p.makeOne(ctx, name, c, h, e)

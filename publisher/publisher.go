@@ -55,7 +55,8 @@ type Options struct {
 
 	// State is the path of the state file. "": StateName where the torrents go.
 	State string
-	// Prune removes torrents and metalinks without a file that nobody knows, too.
+	// Prune removes torrents and metalinks without a file that nobody knows, too. What lies below a directory with a state
+	// of its own is another run's and stays.
 	Prune bool
 	// Force replaces torrents and metalinks that others made, and consents to ErrVanished.
 	Force bool
@@ -79,7 +80,8 @@ const (
 	Problem                   // something at Path is wrong or could not be done
 )
 
-// Event is something that happened. Path is below DIR, or below Out for what stands there; in a Note it may be one of Include.
+// Event is something that happened. Path is below DIR, or below Out for what stands there; the Path of a Note
+// may be one of Include.
 type Event struct {
 	Kind    EventKind
 	Path    string

@@ -27,7 +27,7 @@ files, and what publish itself writes. --exclude wins over both.
 A GLOB (*, ?, [a-z]) without a slash is for the last part of a name, with one for the whole path below DIR; --exclude also
 leaves out directories. A --mirror is a URL that DIR itself has; of a --mirrorlist with $repo in it, the part before that.
 
-A .meta4 names the torrent too, which aria2c then downloads by, and goes on seeding: it wants --follow-torrent=false. A run
+A .meta4 names the torrent too, which aria2c then downloads by, and goes on seeding: it wants --seed-time=0. A run
 without --metalink removes those of earlier ones.
 
 Run it again after each sync: only what has changed is read. Torrents of files that have gone, or are published no more, are
