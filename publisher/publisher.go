@@ -104,9 +104,9 @@ type Report struct {
 // is a Problem event; the run goes on. The Report is never nil. The error is context.Cause(ctx), one of this package, or
 // tells why nothing could be done at all, or no more: no space left, a read-only file system.
 //
-// Symbolic links to files are names of their own; the content is read once. Links that lead out of dir or nowhere, and
-// what is no file, get a Note; links to directories are not followed, hidden names are skipped. Nothing outside of dir, Out and State is written, whatever
-// links others put into them.
+// Symbolic links to files are names of their own; the content is read once. Links that lead out of dir or nowhere, and what
+// is no regular file, get a Note; links to directories are not followed, hidden names are skipped. Nothing outside of dir,
+// Out and State is written, whatever links others put into them.
 func Publish(ctx context.Context, dir string, o Options) (*Report, error) {
 	return run(ctx, dir, o, !o.DryRun, (*publication).publish)
 }
