@@ -47,9 +47,10 @@ type job struct {
 
 	said     chan *hearing // by the URL's own host, once
 	hasHeard atomic.Bool
-	toldNow  bool // told is of this run
-	turned   bool // from a version that it does not fit to another one
-	metalink bool // what one says was used
+	toldNow  bool      // told is of this run
+	turned   bool      // from a version that it does not fit to another one
+	toldEnds time.Time // told gives way then; zero: it has not been doubted
+	metalink bool      // what one says was used
 
 	mirrors  []*mirror // best first
 	ended    chan exit

@@ -228,6 +228,21 @@ func TestWrongDigestHeaderBesideADeadMirror(t *testing.T) {
 	}
 }
 
+// Nor for those beside whom others lie.
+func TestWrongDigestHeaderBesideDeadMirrorsAndLiars(t *testing.T) {
+	w := newWorld(t, 3<<20)
+	w.fetcher.StallTimeout = time.Minute
+	w.mirror(saying(mirrortest.Config{Rate: 16 << 20}, "Digest: SHA-256="+sum256([]byte("stale"))))
+	for _, f := range []mirrortest.Fault{{Kind: mirrortest.Blackhole}, {Kind: mirrortest.FlipBit, At: 5}, {Kind: mirrortest.OlderSame}} {
+		w.mirror(mirrortest.Config{Rate: 4 << 20, Faults: []mirrortest.Fault{f}})
+	}
+	res, err := w.within(30*time.Second, w.prepare())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.checkRight(res)
+}
+
 // With a mirror of another version the URL's own host has the last word, as it would have with curl.
 func TestWrongDigestHeaderBesideAnotherVersion(t *testing.T) {
 	for _, size := range []int{20_000, 3 << 20} {

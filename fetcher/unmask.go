@@ -16,7 +16,7 @@ import (
 
 const (
 	compareBytes = 1 << 20
-	toldTime     = time.Second // least time to compare what a digest that gives way does not fit; else as long as the download took
+	toldTime     = time.Second // least time to compare what a digest that gives way does not fit, in all; else as long as the download took
 )
 
 // unmask is called when everything is in place and the digest says no. It finds out who lied and gives up what that
@@ -179,8 +179,11 @@ func (j *job) compare(ctx context.Context) (done bool, err error) {
 	}
 	limited, told := ctx, !j.expect.digest()
 	if told {
+		if j.toldEnds.IsZero() {
+			j.toldEnds = time.Now().Add(max(toldTime, time.Since(j.begun)))
+		}
 		var cancel context.CancelFunc
-		limited, cancel = context.WithTimeout(ctx, max(toldTime, time.Since(j.begun)))
+		limited, cancel = context.WithDeadline(ctx, j.toldEnds)
 		defer cancel()
 	}
 	d, err := j.findDisagreement(limited)
@@ -225,7 +228,7 @@ func (j *job) compare(ctx context.Context) (done bool, err error) {
 		if third.feed.host == owner.feed.host || third.feed.host == d.by.feed.host {
 			continue
 		}
-		data, err := third.read(ctx, at, at+n)
+		data, err := third.read(limited, at, at+n)
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
