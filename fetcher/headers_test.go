@@ -243,6 +243,21 @@ func TestWrongDigestHeaderBesideDeadMirrorsAndLiars(t *testing.T) {
 	w.checkRight(res)
 }
 
+// A torrent that only the URL's own host names, and that does not fit what that host gives, gives way whatever others have.
+func TestLyingTorrentOfALinkHeaderBesideAStaleMirror(t *testing.T) {
+	for _, kind := range []mirrortest.FaultKind{mirrortest.Older, mirrortest.OlderSame, mirrortest.IgnoreRange} {
+		w := newWorld(t, 2<<20)
+		other := bytes.Repeat([]byte("x"), len(w.data))
+		own := saying(mirrortest.Config{Rate: 8 << 20}, `Link: </t>; rel=describedby; type="application/x-bittorrent"`)
+		own.Files = map[string]mirrortest.File{testPath: mirrortest.Bytes(w.data), "/t": mirrortest.Bytes(v1Torrent("x", other, 64<<10, ""))}
+		w.mirror(own)
+		w.mirror(mirrortest.Config{Rate: 8 << 20, Faults: []mirrortest.Fault{{Kind: kind}}})
+		if res := w.mustFetch(); res.Verified != "" {
+			t.Error(w.describe(res))
+		}
+	}
+}
+
 // With a mirror of another version the URL's own host has the last word, as it would have with curl.
 func TestWrongDigestHeaderBesideAnotherVersion(t *testing.T) {
 	for _, size := range []int{20_000, 3 << 20} {

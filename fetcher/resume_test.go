@@ -349,3 +349,15 @@ func FuzzReadJournal(f *testing.F) {
 		}
 	})
 }
+
+// A body of unknown length that is given up is counted as what it was.
+func TestDuplicateOfUnknownLength(t *testing.T) {
+	w := newWorld(t, 300_000)
+	w.mirror(mirrortest.Config{Faults: []mirrortest.Fault{{Kind: mirrortest.NoLength}, {Kind: mirrortest.Vanish, At: 200_000}}})
+	newer := mirrortest.Bytes(w.data)
+	newer.ModTime = newer.ModTime.Add(time.Hour)
+	w.mirror(mirrortest.Config{Files: map[string]mirrortest.File{testPath: newer}, Faults: []mirrortest.Fault{{Kind: mirrortest.NoLength}}})
+	if res := w.mustFetch(); res.Duplicate < 100_000 || res.Duplicate > 200_000 {
+		t.Error(w.describe(res))
+	}
+}

@@ -591,6 +591,7 @@ func (j *job) exhausted(ctx context.Context) error {
 	doubtful := func(m *mirror) bool { return isWrong(m.last) || isStale(m.last) }
 	if none && j.torrent.sworn == nil && j.blamed(doubtful) && j.torrentIsAlone() {
 		j.log.Info("no mirror has the file of the torrent; going on without it")
+		slices.SortStableFunc(j.mirrors, j.ownFirst)
 		return j.rejectTorrent(ctx)
 	}
 	if j.resumed > 0 && j.blamed(doubtful) {

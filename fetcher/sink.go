@@ -146,7 +146,12 @@ func (s *Sink) wake() {
 
 func blocks(n int64) int { return int((n + blockSize - 1) / blockSize) }
 
-func (s *Sink) blockLen(b int) int64 { return min(blockSize, s.size-int64(b)*blockSize) }
+func (s *Sink) blockLen(b int) int64 {
+	if s.size < 0 {
+		return blockSize // the last one is not known yet
+	}
+	return min(blockSize, s.size-int64(b)*blockSize)
+}
 
 // setSize fixes the size. What a plain download has put there already is kept.
 func (s *Sink) setSize(n int64) {

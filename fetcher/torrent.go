@@ -445,8 +445,13 @@ func (j *job) standFor() []string {
 }
 
 // torrentIsAlone reports whether the torrent that no mirror satisfies is what has to give way: mirrors agree against it, or
-// there is only one, which curl would have believed.
+// nobody but the URL's own host stands for it, whose file is another one, or there is only one, which curl would have
+// believed.
 func (j *job) torrentIsAlone() bool {
+	contradicts := func(m *mirror) bool { return j.isOwn(m) && isWrong(m.last) }
+	if len(j.standFor()) == 1 && slices.ContainsFunc(j.mirrors, contradicts) {
+		return true
+	}
 	asked := 0
 	sizes := map[int64]bool{}
 	for _, m := range j.mirrors {
