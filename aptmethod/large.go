@@ -35,10 +35,13 @@ type File struct {
 	LimitRate      int64         // bytes/s; 0: no limit
 	Timeout        time.Duration // of silence and of connecting; 0: the Engine's own
 	Transport      *http.Transport
+	Proxied        bool // URL is asked for through a proxy
 	UserAgent      string
 	Credentials    func(*url.URL) (user, password string, ok bool)
 	// Started is called once, when content arrives, with the bytes that were there before.
 	Started func(resumed int64)
+	// Peers is told, whenever there are more than before, how many peers are connected.
+	Peers func(n int)
 	// Lied is told of a mirror that sent wrong bytes.
 	Lied func(mirror, what string)
 }
@@ -51,10 +54,17 @@ func (m *Method) fetchLarge(ctx context.Context, it *item) error {
 		return nil
 	}
 	m.hangUp() // it would be idle for too long
+	who := it.at.host
 	if n := 1 + len(file.Mirrors); n > 1 {
-		m.status(fmt.Sprintf("Connecting to %d mirrors", n))
-	} else {
-		m.status("Connecting to " + it.at.host)
+		who = fmt.Sprintf("%d mirrors", n)
+	}
+	m.status("Connecting to " + who)
+	file.Peers = func(n int) {
+		text := "1 peer"
+		if n != 1 {
+			text = fmt.Sprintf("%d peers", n)
+		}
+		m.status("Connecting to " + who + ", " + text)
 	}
 	file.Started = func(resumed int64) {
 		if !it.started {
@@ -117,7 +127,7 @@ func (m *Method) file(ctx context.Context, it *item) (File, *trouble) {
 	settings.ServerName, settings.NextProtos = "", nil
 	f := File{URL: u, Mirrors: mirrors, Repository: repository, Path: it.filename, Size: it.expect.size,
 		SHA256: it.expect.binary("SHA256"), SHA512: it.expect.binary("SHA512"),
-		Transport: m.transport(d, it, settings), UserAgent: agent(&m.config, it.at.host)}
+		Transport: m.transport(d, it, settings), Proxied: proxy != nil, UserAgent: agent(&m.config, it.at.host)}
 	if m.limit != nil {
 		f.LimitRate = int64(m.limit.Limit())
 	}

@@ -420,6 +420,7 @@ func (j *job) snapshot(kind EventKind) Event {
 	}
 	j.sink.mu.Lock()
 	defer j.sink.mu.Unlock()
+	e.Resumed = j.resumed + j.sink.feeds[0].bytes
 	if w := j.sink.swarm; w != nil {
 		e.Peers = w.peers
 	}

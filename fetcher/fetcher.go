@@ -140,6 +140,7 @@ type Event struct {
 	Kind    EventKind
 	Size    int64   // bytes; -1: unknown
 	Done    int64   // bytes of content in place
+	Resumed int64   // of these, what an earlier run had left
 	Rate    float64 // bytes/s over the last seconds
 	Mirrors int     // mirrors in use
 	Peers   int     // peers connected

@@ -42,8 +42,8 @@ func isAptName(path string) bool {
 func aptMethodCommand(env Env, c *cli.Context) error {
 	s, err := loadSettings(env, c, "apt-method")
 	if err != nil { // a mistake in our own configuration must not keep apt from working
-		warn(env.Stderr, "%v; the defaults hold", err)
-		s = settings{torrent: "auto"}
+		warn(env.Stderr, "%v; the defaults hold, without peers", err)
+		s = settings{torrent: "auto", peers: peersSettings{when: "never"}}
 	}
 	name := "torrent+http"
 	switch c.NArg() {
@@ -60,6 +60,9 @@ func aptMethodCommand(env Env, c *cli.Context) error {
 	defer stop()
 	signal.Ignore(syscall.SIGPIPE)
 	a := &aptMethod{env: env, engine: &aptEngine{env: env, settings: s}}
+	if a.engine.with, err = newCompany(env, s); err != nil && (s.verbose || !errors.Is(err, errNoWorker)) {
+		warn(env.Stderr, "no peers: %v", err)
+	}
 	m := &aptmethod.Method{Name: name, In: env.Stdin, Out: env.Stdout, Env: env.get, Prepare: a.prepare, Confine: a.confine,
 		Detect: a.detect, Engine: a.engine,
 		Debug: func(text string) { io.WriteString(env.Stderr, text) }}
@@ -98,7 +101,11 @@ func (a *aptMethod) confine(c *aptmethod.Config, write, read []string) {
 	if a.env.UID != 0 || c.Detector() != "" || c.Find("APT::Sandbox::User") == "" {
 		return
 	}
-	if text, err := confine(a.env, reach{write: write, read: read}); err != nil && a.engine.settings.verbose {
+	to := reach{write: write, read: read}
+	if with := a.engine.with; with != nil {
+		to.run, to.listen = with.worker, []uint16{uint16(with.options.Port)}
+	}
+	if text, err := confine(a.env, to); err != nil && a.engine.settings.verbose {
 		warn(a.env.Stderr, "not confined: %v; in force: %s", err, text)
 	}
 }
@@ -124,6 +131,7 @@ type aptEngine struct {
 	env      Env
 	settings settings
 	hosts    *fetcher.HostStats
+	with     *company // nil: no peers
 }
 
 func (e *aptEngine) Fetch(ctx context.Context, file aptmethod.File) (resumed int64, err error) {
@@ -134,13 +142,24 @@ func (e *aptEngine) Fetch(ctx context.Context, file aptmethod.File) (resumed int
 	}
 	f := &fetcher.Fetcher{Transport: file.Transport, UserAgent: file.UserAgent, Credentials: file.Credentials, Hosts: e.hosts,
 		MaxMirrors: e.settings.maxMirrors, LimitRate: file.LimitRate, ConnectTimeout: file.Timeout, StallTimeout: file.Timeout}
-	lied, started := map[string]bool{}, false
+	if w := e.with; w != nil && (w.always || file.Size > peersMinimum && !file.Proxied) {
+		f.JoinSwarm = w.join(req, nil)
+		if w.always {
+			f.PeerPatience = alwaysPatient
+		}
+	}
+	lied, started, peers := map[string]bool{}, false, 0
 	f.OnEvent = func(ev fetcher.Event) {
+		if ev.Peers > peers {
+			peers = ev.Peers
+			file.Peers(peers)
+		}
 		switch {
 		case (ev.Kind == fetcher.Started || ev.Kind == fetcher.Progress) && ev.Done > 0 && !started:
 			started = true // to know the size is not enough: it may yet turn out that nobody has the file
-			file.Started(ev.Done)
-		case ev.Kind == fetcher.Retried && strings.HasPrefix(ev.Message, "sent wrong bytes") && !lied[ev.Source]:
+			file.Started(ev.Resumed)
+		case ev.Kind == fetcher.Retried && strings.HasPrefix(ev.Message, "sent wrong bytes") && !lied[ev.Source] &&
+			!strings.HasPrefix(ev.Source, "peer "): // of strangers nobody has to be warned
 			lied[ev.Source] = true
 			file.Lied(ev.Source, ev.Message)
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 // fakeApt talks to the method as apt does: "apt NAME FILE" sends the messages in FILE, with $VARIABLES replaced, prints
-// what the method says, but for 102, and hangs up when each 600 has been answered.
+// what the method says, but for 102 that tell of no peers, and hangs up when each 600 has been answered.
 func fakeApt() {
 	text, err := os.ReadFile(os.Args[2])
 	if err != nil {
@@ -42,7 +42,9 @@ func fakeApt() {
 		}
 		switch message[:3] {
 		case "102":
-			continue
+			if !strings.Contains(message, " peer") {
+				continue
+			}
 		case "103", "201", "400":
 			open--
 		}

@@ -196,7 +196,7 @@ func (d *download) run() error {
 	f := d.fetcher()
 	f.Hosts, f.OnEvent, f.Log = hosts, onEvent, show.log()
 	if with != nil {
-		f.JoinSwarm = with.join(d, req, show)
+		f.JoinSwarm = with.join(req, show.log())
 		if with.always {
 			f.PeerPatience = alwaysPatient
 		}

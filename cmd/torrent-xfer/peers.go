@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -27,6 +29,9 @@ const (
 	alwaysPatient = time.Minute
 	maxBlocklist  = 64 << 20
 )
+
+// errNoWorker: the program that speaks to peers is not installed, or not to be trusted.
+var errNoWorker = errors.New("there is nobody to speak to peers")
 
 // peersSettings are what the user wants of peers.
 type peersSettings struct {
@@ -103,38 +108,49 @@ type company struct {
 
 // company finds out whether peers are wanted, and can be had.
 func (d *download) company(req fetcher.Request) (*company, error) {
-	s := d.settings.peers
-	always := s.when == "always"
-	if s.when == "never" || d.settings.torrent == "none" || req.Volatile || d.url.Scheme == "file" ||
+	always := d.settings.peers.when == "always"
+	if req.Volatile || d.url.Scheme == "file" ||
 		!always && (req.Expect.Size > 0 && req.Expect.Size <= peersMinimum || proxied(d.env, d.url)) {
 		return nil, nil
 	}
-	c := &company{options: s.options, always: always}
+	c, err := newCompany(d.env, d.settings)
+	if errors.Is(err, errNoWorker) && always {
+		return nil, &failure{status: exitFailed, file: d.name(), err: fmt.Errorf("no peers: %w", err), next: "install " + workerName + " beside torrent-xfer, or leave --peers always out"}
+	}
+	if errors.Is(err, errNoWorker) {
+		return nil, nil
+	}
+	return c, err
+}
+
+// newCompany returns nil if the settings want no peers at all, and an error that wraps errNoWorker if there can be none.
+func newCompany(env Env, s settings) (*company, error) {
+	if s.peers.when == "never" || s.torrent == "none" {
+		return nil, nil
+	}
+	c := &company{options: s.peers.options, always: s.peers.when == "always"}
 	c.options.UserAgent = "torrent-xfer/" + version
-	for _, name := range s.blocklists {
-		list, err := readBlocklist(d.env.path(name))
+	for _, name := range s.peers.blocklists {
+		list, err := readBlocklist(env.path(name))
 		if err != nil {
 			return nil, usageError("--blocklist: %w", err)
 		}
 		c.options.Block = append(c.options.Block, list...)
 	}
 	var err error
-	if c.worker, err = findWorker(d.env); err != nil && always {
-		return nil, &failure{status: exitFailed, file: d.name(), err: fmt.Errorf("no peers: %w", err), next: "install " + workerName + " beside torrent-xfer, or leave --peers always out"}
-	}
-	if err != nil {
-		return nil, nil
+	if c.worker, err = findWorker(env); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoWorker, err)
 	}
 	return c, nil
 }
 
 // join makes the source of peers for a torrent that is in use.
-func (c *company) join(d *download, req fetcher.Request, show *display) func(*metainfo.Manifest) (fetcher.Source, error) {
+func (c *company) join(req fetcher.Request, log *slog.Logger) func(*metainfo.Manifest) (fetcher.Source, error) {
 	return func(m *metainfo.Manifest) (fetcher.Source, error) {
 		if !c.always && m.Size <= peersMinimum {
 			return nil, nil
 		}
-		return &peers.Source{Worker: c.worker, Options: c.options, Log: show.log(),
+		return &peers.Source{Worker: c.worker, Options: c.options, Log: log,
 			Reach: func(ctx context.Context) peers.Reach { return reachOf(ctx, req) }}, nil
 	}
 }

@@ -67,7 +67,7 @@ var allVerbs = []string{cmdFetch, "mirrors", "doctor", "publish", "create", "met
 func settingsTable() []setting {
 	fetch, lists := []string{cmdFetch}, []string{cmdFetch, "mirrors"}
 	engine := []string{cmdFetch, "apt-method"}
-	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(fetch), metainfoSettings(), bencodeSettings(), scrapeSettingsTable(), []setting{
+	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(engine), metainfoSettings(), bencodeSettings(), scrapeSettingsTable(), []setting{
 		{name: "output", aliases: []string{"o", "O"}, value: true, verbs: fetch,
 			usage: "write to `FILE`; - is standard output",
 			set:   func(s *settings, v string) error { s.output = standard(v); return notEmpty(v) }},
