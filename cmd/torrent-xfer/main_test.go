@@ -9,9 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -99,28 +101,37 @@ type mirrorSet struct {
 	mu       sync.Mutex
 	servers  map[string]*mirrortest.Server
 	trackers map[string]*trackertest.Tracker
+	stop     []func()
 }
 
 func (m *mirrorSet) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for _, stop := range m.stop {
+		stop()
+	}
 	for s := range maps.Values(m.servers) {
 		s.Close()
 	}
 }
 
 // startMirror is "mirror NAME KEY=VALUE...": it starts a mirror as internal/mirrortest describes it, of the directory srv
-// unless dir= names another, and sets $NAME to its URL without a slash at the end.
+// unless dir= names another, and sets $NAME to its URL without a slash at the end. With until=TRACKER:N, which comes last, it
+// gives no more than the first MiB of a file before N downloads have announced themselves to that tracker.
 func startMirror(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: mirror NAME [KEY=VALUE...]")
 	}
-	cfg, err := mirrortest.ParseConfig(strings.Join(args[1:], ","))
+	spec, until, held := strings.Cut(strings.Join(args[1:], ","), "until=")
+	cfg, err := mirrortest.ParseConfig(strings.TrimSuffix(spec, ","))
 	ts.Check(err)
 	if cfg.Dir == "" {
 		cfg.Dir = "srv"
 	}
 	cfg.Dir = ts.MkAbs(cfg.Dir)
+	if held {
+		holdBack(ts, &cfg, until)
+	}
 	s, err := mirrortest.Start(cfg)
 	ts.Check(err)
 	m := ts.Value(mirrorKey{}).(*mirrorSet)
@@ -129,6 +140,45 @@ func startMirror(ts *testscript.TestScript, neg bool, args []string) {
 	m.servers[args[0]] = s
 	ts.Setenv(args[0], strings.TrimSuffix(s.URL("/"), "/"))
 	ts.Setenv(args[0]+"_HOST", strings.TrimPrefix(strings.TrimSuffix(s.URL("/"), "/"), "http://"))
+}
+
+// holdBack has a mirror give its files only once there are peers.
+func holdBack(ts *testscript.TestScript, cfg *mirrortest.Config, until string) {
+	name, number, _ := strings.Cut(until, ":")
+	n, err := strconv.Atoi(number)
+	ts.Check(err)
+	m := ts.Value(mirrorKey{}).(*mirrorSet)
+	tracker := m.trackers[name]
+	files, err := filepath.Glob(filepath.Join(cfg.Dir, "*"))
+	ts.Check(err)
+	cfg.Files = map[string]mirrortest.File{}
+	var held []*mirrortest.Held
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		ts.Check(err)
+		f := mirrortest.Bytes(data)
+		h := mirrortest.Hold(f.Data, 1<<20)
+		f.Data = h
+		held = append(held, h)
+		cfg.Files["/"+filepath.Base(file)] = f
+	}
+	over := make(chan struct{})
+	release := func() {
+		for _, h := range held {
+			h.Release()
+		}
+	}
+	m.stop = append(m.stop, func() { close(over); release() })
+	go func() {
+		for tracker.Started() < n {
+			select {
+			case <-over:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+		release()
+	}()
 }
 
 // printRequests is "requests NAME FILE": it writes what a mirror was asked for, one request a line, with those headers

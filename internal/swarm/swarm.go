@@ -36,8 +36,7 @@ const (
 	offerEvery    = 10 * time.Millisecond
 	offerAnyway   = 200 * time.Millisecond // since what a peer said may take a moment to count
 	aliveEvery    = 5 * time.Second
-	lastWords     = 250 * time.Millisecond // for the announce that the file is complete
-	defaultLinger = time.Second            // for the announce that we leave
+	defaultLinger = time.Second // for the announce that we leave, a quarter of it for the one that the file is complete
 )
 
 // engine serves one torrent for one Link.
@@ -512,7 +511,7 @@ func (e *engine) close(linger time.Duration) {
 		linger = defaultLinger
 	}
 	if e.torrent.BytesMissing() == 0 {
-		time.Sleep(min(lastWords, linger))
+		time.Sleep(linger / 4)
 	}
 	e.client.Close()
 	time.Sleep(linger)

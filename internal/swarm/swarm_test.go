@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -40,9 +42,12 @@ func worker(kind string) int {
 	if err != nil {
 		return 1
 	}
+	link := io.ReadWriter(conn)
 	switch kind {
 	case "worker-panic":
 		time.AfterFunc(300*time.Millisecond, func() { panic("the library is wrong") })
+	case "worker-panic-later":
+		link = &panicking{ReadWriter: conn}
 	case "worker-killed":
 		time.AfterFunc(300*time.Millisecond, func() { syscall.Kill(os.Getpid(), syscall.SIGKILL) })
 	case "worker-rubbish":
@@ -53,11 +58,25 @@ func worker(kind string) int {
 	case "worker-stall":
 		select {}
 	}
-	if err := swarm.Run(peers.NewLink(conn), os.NewFile(3, "partial")); err != nil {
+	if err := swarm.Run(peers.NewLink(link), os.NewFile(3, "partial")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return 0
+}
+
+// panicking does, in a goroutine of its own, once peers have given 2 MiB.
+type panicking struct {
+	io.ReadWriter
+	written atomic.Int64
+}
+
+func (p *panicking) Write(b []byte) (int, error) {
+	n, err := p.ReadWriter.Write(b)
+	if p.written.Add(int64(n)) > 2<<20 {
+		go panic("the library is wrong")
+	}
+	return n, err
 }
 
 // site is a file, its torrent, a mirror of both and a tracker.
@@ -69,9 +88,14 @@ type site struct {
 	manifest *metainfo.Manifest
 	tracker  *trackertest.Tracker
 	mirror   *mirrortest.Server
+	config   mirrortest.Config // of the mirror
+	joined   atomic.Int32      // downloads that were connected with a peer
 }
 
-const name = "big.pkg"
+const (
+	name     = "big.pkg"
+	patience = 2 * time.Minute // for what happens at once on a machine that is not busy
+)
 
 func newSite(t testing.TB, size int, mirror mirrortest.Config, version metainfo.Version, pieceLength int64) *site {
 	t.Helper()
@@ -94,34 +118,78 @@ func newSite(t testing.TB, size int, mirror mirrortest.Config, version metainfo.
 			t.Fatal(err)
 		}
 	}
-	mirror.Dir = srv
-	if s.mirror, err = mirrortest.Start(mirror); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.mirror.Close() })
+	s.config = mirror
+	s.config.Dir = srv
+	s.start()
 	return s
 }
 
-// build makes the torrent.
+func (s *site) start() {
+	s.t.Helper()
+	m, err := mirrortest.Start(s.config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(m.Close)
+	s.mirror = m
+}
+
+// hold has the mirror keep the file back from byte at on until a condition is met: however long it takes until peers are
+// found, the download is not over before.
+func (s *site) hold(at int64, until func() bool) {
+	s.t.Helper()
+	file := mirrortest.Bytes(s.content)
+	held := mirrortest.Hold(file.Data, at)
+	file.Data = held
+	s.config.Files = map[string]mirrortest.File{"/" + name: file}
+	s.start()
+	over := make(chan struct{})
+	s.t.Cleanup(func() {
+		close(over)
+		held.Release()
+	})
+	go func() {
+		for !until() {
+			select {
+			case <-over:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+		held.Release()
+	}()
+}
+
+// joins is met when so many downloads were connected with a peer.
+func (s *site) joins(n int) func() bool { return func() bool { return int(s.joined.Load()) >= n } }
+
+// announces is met when so many downloads have announced that they begin.
+func (s *site) announces(n int) func() bool {
+	return func() bool { return s.tracker.Started() >= n }
+}
+
+// build makes the torrent, with a tracker or "".
 func (s *site) build(version metainfo.Version, pieceLength int64, tracker string) {
+	s.t.Helper()
+	if tracker == "" {
+		s.buildFor(version, pieceLength)
+		return
+	}
+	s.buildFor(version, pieceLength, []string{tracker})
+}
+
+func (s *site) buildFor(version metainfo.Version, pieceLength int64, tiers ...[]string) {
 	s.t.Helper()
 	h, err := metainfo.Hash(context.Background(), bytes.NewReader(s.content), int64(len(s.content)), metainfo.HashOptions{Version: version, PieceLength: pieceLength})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if s.torrent, err = metainfo.Build(name, h, trackers(tracker)); err != nil {
+	if s.torrent, err = metainfo.Build(name, h, metainfo.BuildOptions{Trackers: tiers}); err != nil {
 		s.t.Fatal(err)
 	}
 	if s.manifest, err = metainfo.Parse(s.torrent, name); err != nil {
 		s.t.Fatal(err)
 	}
-}
-
-func trackers(u string) (o metainfo.BuildOptions) {
-	if u != "" {
-		o.Trackers = [][]string{{u}}
-	}
-	return o
 }
 
 func (s *site) url(path string) *url.URL {
@@ -148,7 +216,7 @@ func (s *site) fetch(ctx context.Context, kind string, change func(*fetcher.Fetc
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	f := &fetcher.Fetcher{Log: log, JoinSwarm: func(*metainfo.Manifest) (fetcher.Source, error) {
+	f := &fetcher.Fetcher{Log: log, StallTimeout: patience, PeerPatience: patience, JoinSwarm: func(*metainfo.Manifest) (fetcher.Source, error) {
 		return &peers.Source{Worker: program, Options: peers.Options{NoLPD: true}, Log: log,
 			Reach: func(context.Context) peers.Reach { return peers.Reach{Private: true} }}, nil
 	}}
@@ -156,6 +224,16 @@ func (s *site) fetch(ctx context.Context, kind string, change func(*fetcher.Fetc
 	req := fetcher.Request{URL: u, Dest: filepath.Join(dir, name), Torrent: fetcher.TorrentHint{Metainfo: s.torrent}}
 	if change != nil {
 		change(f, &req)
+	}
+	var once sync.Once
+	listen := f.OnEvent
+	f.OnEvent = func(e fetcher.Event) {
+		if e.Peers > 0 {
+			once.Do(func() { s.joined.Add(1) })
+		}
+		if listen != nil {
+			listen(e)
+		}
 	}
 	result, err := f.Fetch(ctx, req)
 	if err == nil {

@@ -38,12 +38,15 @@ type Tracker struct {
 }
 
 // Start starts a tracker at 127.0.0.1.
-func Start() (*Tracker, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+func Start() (*Tracker, error) { return StartAt("127.0.0.1:0") }
+
+// StartAt starts one at an IPv4 address and port.
+func StartAt(address string) (*Tracker, error) {
+	l, err := net.Listen("tcp4", address)
 	if err != nil {
 		return nil, err
 	}
-	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	pc, err := net.ListenPacket("udp4", address)
 	if err != nil {
 		l.Close()
 		return nil, err
@@ -74,6 +77,16 @@ func (t *Tracker) Log() []Announce {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return append([]Announce(nil), t.log...)
+}
+
+// Started counts the announces of those who began.
+func (t *Tracker) Started() (n int) {
+	for _, a := range t.Log() {
+		if a.Event == "started" {
+			n++
+		}
+	}
+	return n
 }
 
 // heard notes an announce and returns the other peers, compact.
