@@ -414,6 +414,7 @@ func TestOnlyBadMirrors(t *testing.T) {
 
 // The URL's own host lies and has a torrent of its lie: two honest mirrors that agree outweigh it.
 func TestLiarWithItsOwnTorrent(t *testing.T) {
+	t.Parallel()
 	for range 8 {
 		w := newWorld(t, 6<<20).withTorrent(64 << 10)
 		w.mirror(mirrortest.Config{Rate: 8 << 20, Faults: []mirrortest.Fault{{Kind: mirrortest.OwnTorrent}}})
@@ -426,6 +427,7 @@ func TestLiarWithItsOwnTorrent(t *testing.T) {
 
 // A torrent that several hosts serve outweighs two mirrors that tell one lie.
 func TestTwoLiarsWithOneLie(t *testing.T) {
+	t.Parallel()
 	for range 6 {
 		w := newWorld(t, 4<<20).withTorrent(64 << 10)
 		liar := mirrortest.Config{Rate: 8 << 20, Faults: []mirrortest.Fault{{Kind: mirrortest.WrongBytes}}}

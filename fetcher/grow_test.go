@@ -80,6 +80,7 @@ func TestGrowsInOrder(t *testing.T) {
 }
 
 func TestGrowsPastALiar(t *testing.T) {
+	t.Parallel()
 	for _, torrent := range []bool{false, true} {
 		w := growing(t, 4<<20)
 		if torrent {
@@ -102,6 +103,7 @@ func TestGrowsPastALiar(t *testing.T) {
 }
 
 func TestGrowsOnFromWhatIsThere(t *testing.T) {
+	t.Parallel()
 	const n = 3<<20 + 12345
 	for name, there := range map[string]func(data []byte) []byte{
 		"a part":       func(data []byte) []byte { return data[:n] },
@@ -170,6 +172,7 @@ func TestGrowingIsInterrupted(t *testing.T) {
 
 // Another program went on with the file meanwhile, or took it away.
 func TestGrowsOnAfterOthers(t *testing.T) {
+	t.Parallel()
 	for name, meddle := range map[string]func(w *world) error{
 		"more":    func(w *world) error { return os.WriteFile(w.dest(), w.data[:6<<20], 0o600) },
 		"less":    func(w *world) error { return os.Truncate(w.dest(), 1000) },

@@ -212,6 +212,7 @@ func TestWrongDigestHeaderGivesWay(t *testing.T) {
 
 // Nor does it wait for mirrors that do not answer.
 func TestWrongDigestHeaderBesideADeadMirror(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{20_000, 3 << 20} {
 		w := newWorld(t, size)
 		w.fetcher.StallTimeout = time.Minute
@@ -230,6 +231,7 @@ func TestWrongDigestHeaderBesideADeadMirror(t *testing.T) {
 
 // Nor for those beside whom others lie.
 func TestWrongDigestHeaderBesideDeadMirrorsAndLiars(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 3<<20)
 	w.fetcher.StallTimeout = time.Minute
 	w.mirror(saying(mirrortest.Config{Rate: 16 << 20}, "Digest: SHA-256="+sum256([]byte("stale"))))
@@ -260,6 +262,7 @@ func TestLyingTorrentOfALinkHeaderBesideAStaleMirror(t *testing.T) {
 
 // With a mirror of another version the URL's own host has the last word, as it would have with curl.
 func TestWrongDigestHeaderBesideAnotherVersion(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{20_000, 3 << 20} {
 		for _, kind := range []mirrortest.FaultKind{mirrortest.Older, mirrortest.OlderSame} {
 			w := newWorld(t, size)
@@ -386,6 +389,7 @@ func TestOnly(t *testing.T) {
 
 // A torrent that a header names counts as if it lay beside the file. It is not looked for if none is wanted.
 func TestTorrentOfALinkHeader(t *testing.T) {
+	t.Parallel()
 	for _, wanted := range []bool{true, false} {
 		w := newWorld(t, 4<<20)
 		torrent := v1Torrent("another name", w.data, 64<<10, "")

@@ -417,6 +417,7 @@ func TestPartNobodyAskedFor(t *testing.T) {
 
 // A partial file that is whole already, since the rename failed, is not fetched again.
 func TestResumeOfAWholePartial(t *testing.T) {
+	t.Parallel()
 	for _, mode := range modes {
 		w := newWorld(t, 2<<20+100).mode(mode)
 		w.mirror(mirrortest.Config{Rate: 4 << 20})
@@ -439,6 +440,7 @@ func TestResumeOfAWholePartial(t *testing.T) {
 
 // The file is shorter now than what an earlier run left: 416, and a new start.
 func TestResumeOfALongerPartial(t *testing.T) {
+	t.Parallel()
 	for _, mode := range modes {
 		w := newWorld(t, 4<<20).mode(mode)
 		w.mirror(mirrortest.Config{Rate: 4 << 20})
@@ -551,6 +553,7 @@ func TestRetryAfter(t *testing.T) {
 }
 
 func TestLimitRate(t *testing.T) {
+	t.Parallel()
 	for _, mode := range modes {
 		w := newWorld(t, 2<<20).mode(mode)
 		w.fetcher.LimitRate = 2 << 20

@@ -62,6 +62,7 @@ func TestNamedMetalink(t *testing.T) {
 	for _, kind := range []string{metalink.SHA1, metalink.SHA256, "no pieces", "odd pieces"} {
 		for _, byURL := range []bool{false, true} {
 			t.Run(fmt.Sprint(kind, byURL), func(t *testing.T) {
+				t.Parallel()
 				w := newWorld(t, 8<<20+5)
 				rate := mirrortest.Config{Rate: 8 << 20}
 				liar := w.elsewhere(mirrortest.Config{Rate: 8 << 20, Faults: []mirrortest.Fault{{Kind: mirrortest.WrongBytes}}})
@@ -94,6 +95,7 @@ func TestNamedMetalink(t *testing.T) {
 
 // A metalink of the user's own may name http beside https if it says how to verify what comes.
 func TestNamedMetalinkOfBothSchemes(t *testing.T) {
+	t.Parallel()
 	for _, verifiable := range []bool{true, false} {
 		w := newWorld(t, 4<<20)
 		plain := w.elsewhere(mirrortest.Config{Rate: 4 << 20})
@@ -178,6 +180,7 @@ var metalinkPath = testPath[:strings.LastIndex(testPath, "/")+1] + "m.meta4"
 
 // The URL's own host names a metalink. It is asked for only where a torrent would be, and if there is none.
 func TestMetalinkOfALinkHeader(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		size            int
 		torrent, wanted bool
@@ -330,6 +333,7 @@ func TestLoad(t *testing.T) {
 
 // Repositories are not remembered for having torrents when it was a metalink that was found.
 func TestMetalinkIsNoTorrentOfTheRepository(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 2<<20)
 	w.fetcher.Hosts = LoadHostStats(filepath.Join(t.TempDir(), "hosts.json"))
 	own := saying(mirrortest.Config{Rate: 4 << 20}, describedBy)

@@ -90,6 +90,7 @@ func (w *world) noPartial() {
 }
 
 func TestKilledAndRepeated(t *testing.T) {
+	t.Parallel()
 	const size, rate = 3 << 20, 8 << 20
 	for round := range rounds(t, 21) {
 		mode := modes[round%len(modes)]
@@ -172,18 +173,21 @@ func TestInterruptedAndRepeated(t *testing.T) {
 func TestResumeAcrossTorrentAndMirrors(t *testing.T) {
 	for _, before := range modes {
 		for _, after := range modes {
-			w := newWorld(t, 4<<20).mode(before)
-			w.mirror(mirrortest.Config{Rate: 4 << 20})
-			w.mirror(mirrortest.Config{Rate: 4 << 20})
-			w.interruptAt(2 << 20)
-			w.torrent, w.mirrors, w.request = nil, nil, Request{}
-			w.mode(after)
-			w.mirror(mirrortest.Config{Rate: 4 << 20})
-			w.mirror(mirrortest.Config{Rate: 4 << 20})
-			res := w.mustFetch()
-			if res.Received > 3<<20 {
-				t.Errorf("%s, then %s: %s", before, after, w.describe(res))
-			}
+			t.Run(before+", then "+after, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, 4<<20).mode(before)
+				w.mirror(mirrortest.Config{Rate: 4 << 20})
+				w.mirror(mirrortest.Config{Rate: 4 << 20})
+				w.interruptAt(2 << 20)
+				w.torrent, w.mirrors, w.request = nil, nil, Request{}
+				w.mode(after)
+				w.mirror(mirrortest.Config{Rate: 4 << 20})
+				w.mirror(mirrortest.Config{Rate: 4 << 20})
+				res := w.mustFetch()
+				if res.Received > 3<<20 {
+					t.Error(w.describe(res))
+				}
+			})
 		}
 	}
 }
@@ -193,36 +197,39 @@ func TestResumeOfAnotherVersion(t *testing.T) {
 	for _, before := range modes {
 		for _, after := range modes {
 			for _, sameSize := range []bool{true, false} {
-				w := newWorld(t, 4<<20).mode(before)
-				w.mirror(mirrortest.Config{Rate: 4 << 20})
-				w.mirror(mirrortest.Config{Rate: 4 << 20})
-				w.interruptAt(2 << 20)
-				w.torrent, w.mirrors, w.request = nil, nil, Request{}
-				w.data = append([]byte(nil), w.data...) // the old mirrors may still be sending
-				for i := range w.data {
-					w.data[i] ^= 0x55
-				}
-				if !sameSize {
-					w.data = w.data[:3<<20]
-				}
-				w.mode(after)
-				newer := mirrortest.Bytes(w.data)
-				newer.ModTime = newer.ModTime.Add(time.Hour)
-				for range 2 {
-					files := map[string]mirrortest.File{testPath: newer}
-					if w.torrent != nil {
-						files[testPath+".torrent"] = mirrortest.Bytes(w.torrent)
+				t.Run(fmt.Sprintf("%s, then %s, same size %v", before, after, sameSize), func(t *testing.T) {
+					t.Parallel()
+					w := newWorld(t, 4<<20).mode(before)
+					w.mirror(mirrortest.Config{Rate: 4 << 20})
+					w.mirror(mirrortest.Config{Rate: 4 << 20})
+					w.interruptAt(2 << 20)
+					w.torrent, w.mirrors, w.request = nil, nil, Request{}
+					w.data = append([]byte(nil), w.data...) // the old mirrors may still be sending
+					for i := range w.data {
+						w.data[i] ^= 0x55
 					}
-					w.mirror(mirrortest.Config{Rate: 8 << 20, Files: files})
-				}
-				t.Logf("%s, then %s, same size %v", before, after, sameSize)
-				w.mustFetch()
+					if !sameSize {
+						w.data = w.data[:3<<20]
+					}
+					w.mode(after)
+					newer := mirrortest.Bytes(w.data)
+					newer.ModTime = newer.ModTime.Add(time.Hour)
+					for range 2 {
+						files := map[string]mirrortest.File{testPath: newer}
+						if w.torrent != nil {
+							files[testPath+".torrent"] = mirrortest.Bytes(w.torrent)
+						}
+						w.mirror(mirrortest.Config{Rate: 8 << 20, Files: files})
+					}
+					w.mustFetch()
+				})
 			}
 		}
 	}
 }
 
 func TestTwoProcessesDoTheWorkOnce(t *testing.T) {
+	t.Parallel()
 	for _, mode := range modes {
 		w := newWorld(t, 2<<20).mode(mode)
 		w.mirror(mirrortest.Config{Rate: 8 << 20})
@@ -352,6 +359,7 @@ func FuzzReadJournal(f *testing.F) {
 
 // A body of unknown length that is given up is counted as what it was.
 func TestDuplicateOfUnknownLength(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 300_000)
 	w.mirror(mirrortest.Config{Faults: []mirrortest.Fault{{Kind: mirrortest.NoLength}, {Kind: mirrortest.Vanish, At: 200_000}}})
 	newer := mirrortest.Bytes(w.data)
