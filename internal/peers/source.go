@@ -1,7 +1,6 @@
 package peers
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"time"
@@ -50,7 +48,7 @@ func (s *Source) Fill(ctx context.Context, dst *fetcher.Sink) error {
 		return err
 	}
 	defer file.Close()
-	p, err := s.launch(file)
+	p, err := launch(s.Worker, file)
 	if err != nil {
 		return fmt.Errorf("cannot start %s: %w", s.Worker, err)
 	}
@@ -184,78 +182,4 @@ func (s *Source) note(text string, args ...any) {
 	if s.Log != nil {
 		s.Log.Info(text, args...)
 	}
-}
-
-// process is a worker.
-type process struct {
-	conn   *os.File
-	stderr *firstBytes
-	kill   func() error
-	ended  chan struct{}
-}
-
-// workerEnv is the whole environment of the worker: the BitTorrent library reads its tuning there. To hash a piece is to wait
-// for our verdict, so many may do that at once.
-var workerEnv = []string{"TORRENT_MAX_ACTIVE_PIECE_HASHERS=64"}
-
-// launch starts a worker. It inherits nothing but its end of a socket pair and file.
-func (s *Source) launch(file *os.File) (*process, error) {
-	mine, theirs, err := socketPair()
-	if err != nil {
-		return nil, err
-	}
-	defer theirs.Close()
-	p := &process{conn: mine, stderr: &firstBytes{}, ended: make(chan struct{})}
-	cmd := &exec.Cmd{Path: s.Worker, Args: []string{s.Worker}, Env: workerEnv, Dir: "/", WaitDelay: 3 * time.Second,
-		Stdin: theirs, Stdout: p.stderr, Stderr: p.stderr, ExtraFiles: []*os.File{file}} // nothing opens /dev/null
-	keepToOurselves()
-	if err := cmd.Start(); err != nil {
-		p.conn.Close()
-		return nil, err
-	}
-	p.kill = cmd.Process.Kill
-	go func() {
-		cmd.Wait()
-		close(p.ended)
-	}()
-	return p, nil
-}
-
-// leave lets the worker go. It ends when its socket does.
-func (p *process) leave(out *frames) {
-	p.conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-	out.write(kindStop)
-	p.conn.Close()
-}
-
-// why tells of a worker that is gone what it said last.
-func (p *process) why(err error) error {
-	select {
-	case <-p.ended:
-	case <-time.After(time.Second):
-	}
-	if text := p.stderr.line(); text != "" {
-		return fmt.Errorf("stopped: %s", text)
-	}
-	return fmt.Errorf("stopped: %w", err)
-}
-
-// firstBytes keeps the beginning of what is written to it.
-type firstBytes struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-func (f *firstBytes) Write(p []byte) (int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.text = append(f.text, p[:min(len(p), maxText-len(f.text))]...)
-	return len(p), nil
-}
-
-func (f *firstBytes) line() string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	line, _, _ := bytes.Cut(bytes.TrimSpace(f.text), []byte("\n"))
-	return string(line)
 }

@@ -24,12 +24,22 @@ const (
 	kindVerdict = 'V' // piece, attempt (2^32-1: none), 1 if peers alone gave it
 	kindWrong   = 'X' // piece, attempt, blocks
 	kindStop    = 'Q'
+	// To a worker that seeds, after kindStart.
+	kindAdd    = 'A' // list of Seed as JSON
+	kindRemove = 'R' // an ID
+	kindLimit  = 'U' // bytes/s as decimal digits
+	kindPause  = 'P' // "1" or "0"
+	kindInfo   = 'I' // an ID, its metainfo; nothing: there is none
 	// From the worker.
 	kindData  = 'D' // block, its bytes
 	kindCheck = 'C' // piece
 	kindOffer = 'O' // peers, uploaded (two numbers, low one first), bits of had, bits of asked
 	kindBlame = 'B' // a peer's address, a line feed, what it did
 	kindNote  = 'N' // text for people
+	// From a worker that seeds.
+	kindReport = 'T' // Report as JSON
+	kindAsk    = 'M' // the ID of a torrent whose metainfo is wanted
+	kindDrop   = 'Z' // an ID, why it cannot be offered any more
 )
 
 const (
@@ -38,8 +48,9 @@ const (
 	maxText      = 4 << 10
 )
 
-// Start tells the worker what to do.
+// Start tells the worker what to do. The zero value but for Seed: to seed what will be added.
 type Start struct {
+	Seed     bool       `json:"seed"`     // not a download but finished files; there is no metainfo, and no trackers
 	Metainfo []byte     `json:"metainfo"` // of a single-file torrent that was checked
 	Trackers [][]string `json:"trackers"` // in tiers
 	Options  Options    `json:"options"`
@@ -59,6 +70,15 @@ type Options struct {
 	Block       []string      `json:"block"`        // addresses and prefixes never to speak to
 	UserAgent   string        `json:"user_agent"`   // for HTTP trackers
 	Linger      time.Duration `json:"linger"`       // for the last announce; <= 0: 1 s
+}
+
+const usualLinger = time.Second
+
+func (o Options) linger() time.Duration {
+	if o.Linger <= 0 {
+		return usualLinger
+	}
+	return o.Linger
 }
 
 // Reach says which addresses of others may be spoken to. The zero value: public ones only.
