@@ -2,6 +2,7 @@ package aptmethod
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -117,15 +118,13 @@ func basic(user, password string) string {
 // connect makes the TCP connection.
 func (d *dialler) connect(ctx context.Context, to uri, timeout time.Duration) (net.Conn, *trouble) {
 	if strings.HasSuffix(strings.ToLower(to.host), ".onion") && d.config.Bool("Acquire::BlockDotOnion", true) {
-		return nil, permanent("Direct connection to .onion domains is blocked by default.\nIf you meant to use apt-transport-tor, remember to use tor+%s instead of %s.", to.wire(), to.wire())
+		t := permanent("Direct connection to .onion domains is blocked by default.")
+		if to.wire() == "http" {
+			t.text += " If you meant to use Tor remember to use tor+http instead of http."
+		}
+		return nil, t
 	}
-	network := "tcp"
-	switch {
-	case d.config.Bool("Acquire::ForceIPv4", false):
-		network = "tcp4"
-	case d.config.Bool("Acquire::ForceIPv6", false):
-		network = "tcp6"
-	}
+	network := cmp.Or(d.config.network(), "tcp")
 	d.status("Connecting to " + to.host)
 	var last atomic.Value
 	dial := &net.Dialer{Timeout: timeout, FallbackDelay: attemptNext,
@@ -167,7 +166,7 @@ func (d *dialler) connect(ctx context.Context, to uri, timeout time.Duration) (n
 	case errors.As(err, &dns):
 		return nil, transient("Could not resolve '%s'", to.host).with("ResolveFailure")
 	case errors.As(err, &number):
-		t := transient("Could not connect to %s:%s (%s). - connect (%d: %s)", to.host, port, name, int(number), sentence(number))
+		t := transient("Could not connect to %s:%s (%s). - connect (%s)", to.host, port, name, numbered(number))
 		switch number {
 		case syscall.ECONNREFUSED:
 			t.reason = "ConnectionRefused"
@@ -179,6 +178,17 @@ func (d *dialler) connect(ctx context.Context, to uri, timeout time.Duration) (n
 		return nil, transient("Could not connect to %s:%s (%s), connection timed out", to.host, port, name).with("Timeout")
 	}
 	return nil, transient("Unable to connect to %s:%s: %v", to.host, port, err)
+}
+
+// network is the kind of addresses that the user wants to be dialled, "tcp4" or "tcp6". "": any.
+func (c *Config) network() string {
+	switch {
+	case c.Bool("Acquire::ForceIPv4", false):
+		return "tcp4"
+	case c.Bool("Acquire::ForceIPv6", false):
+		return "tcp6"
+	}
+	return ""
 }
 
 // services looks up where a host's service is said to be by SRV records (RFC 2782).
@@ -216,6 +226,15 @@ func cause(err error) string {
 		return op.Err.Error()
 	}
 	return err.Error()
+}
+
+// numbered is an error of the system as apt words it: "28: No space left on device".
+func numbered(err error) string {
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		return fmt.Sprintf("%d: %s", int(number), sentence(number))
+	}
+	return cause(err)
 }
 
 // patient is a connection that gives up after a silence.

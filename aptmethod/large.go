@@ -35,7 +35,8 @@ type File struct {
 	LimitRate      int64         // bytes/s; 0: no limit
 	Timeout        time.Duration // of silence and of connecting; 0: the Engine's own
 	Transport      *http.Transport
-	Proxied        bool // URL is asked for through a proxy
+	Network        string // as net.Dial has it
+	Proxied        bool   // URL is asked for through a proxy
 	UserAgent      string
 	Credentials    func(*url.URL) (user, password string, ok bool)
 	// Started is called once, when content arrives, with the bytes that were there before.
@@ -114,6 +115,9 @@ func (m *Method) file(ctx context.Context, it *item) (File, *trouble) {
 	mirrors, repository := m.neighbors.of(it, u)
 	d := &dialler{config: &m.config, logins: m.logins, env: m.Env, detect: m.Detect}
 	proxy, t := d.proxyFor(ctx, it.at, it.proxy)
+	if t == nil && proxy == nil && strings.HasSuffix(strings.ToLower(it.at.host), ".onion") {
+		t = permanent("nobody is to be asked where that is")
+	}
 	if t == nil && proxy != nil && len(mirrors) == 0 {
 		t = permanent("nothing is gained by asking a proxy for parts of a file")
 	}
@@ -127,7 +131,7 @@ func (m *Method) file(ctx context.Context, it *item) (File, *trouble) {
 	settings.ServerName, settings.NextProtos = "", nil
 	f := File{URL: u, Mirrors: mirrors, Repository: repository, Path: it.filename, Size: it.expect.size,
 		SHA256: it.expect.binary("SHA256"), SHA512: it.expect.binary("SHA512"),
-		Transport: m.transport(d, it, settings), Proxied: proxy != nil, UserAgent: agent(&m.config, it.at.host)}
+		Transport: m.transport(d, it, settings), Network: m.config.network(), Proxied: proxy != nil, UserAgent: agent(&m.config, it.at.host)}
 	if m.limit != nil {
 		f.LimitRate = int64(m.limit.Limit())
 	}

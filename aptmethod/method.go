@@ -231,6 +231,11 @@ func (m *Method) isLarge(it *item) bool {
 	if n, err := strconv.ParseInt(m.config.Find("Acquire::"+ownScheme+"::Minimum-Size"), 10, 64); err == nil && n >= 0 {
 		least = n // under whatever name
 	}
+	// What the user forbids, or wants proxies to be told, only the plain way knows.
+	c, host := &m.config, it.at.host
+	if !c.ourBool(host, "AllowRanges", true) || !c.ourBool(host, "AllowRedirect", true) || c.ourBool(host, "No-Cache", false) || c.ourBool(host, "No-Store", false) {
+		return false
+	}
 	return m.Engine != nil && !it.index && it.expect.usable() && it.expect.size >= least &&
 		!strings.EqualFold(it.message.get("Target-Type"), "index")
 }

@@ -354,7 +354,7 @@ func (m *Method) receive(ctx context.Context, c *conn, it *item, res *http.Respo
 			_, rest, _ := strings.Cut(it.uri, "://")
 			return m.send(redirectMessage(it.uri, it.at.wire()+"://"+rest))
 		}
-		return m.fail(it, permanent("Could not open file %s - open (%s)", it.filename, cause(err)))
+		return m.fail(it, permanent("Could not open file %s - open (%s)", it.filename, numbered(err)))
 	}
 	defer f.Close()
 	date := parseTime(res.Header.Get("Last-Modified"))
@@ -416,7 +416,7 @@ func (m *Method) copyBody(ctx context.Context, c *conn, it *item, body io.Reader
 		n, err := body.Read(chunk)
 		if n > 0 {
 			if _, werr := f.WriteAt(chunk[:n], pos); werr != nil {
-				return permanent("Error writing to file - write (%s)", cause(werr))
+				return permanent("Error writing to file - write (%s)", numbered(werr))
 			}
 			pos += int64(n)
 			stamp(f, date)

@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,8 +70,8 @@ func newClient(f *Fetcher, req Request) *client {
 	if connect <= 0 {
 		connect = 10 * time.Second
 	}
-	c.free = c.transport(f.Transport, connect, false)
-	c.narrow = c.transport(f.Transport, connect, true)
+	c.free = c.transport(f, connect, false)
+	c.narrow = c.transport(f, connect, true)
 	c.http = &http.Client{Transport: c, CheckRedirect: c.checkRedirect}
 	return c
 }
@@ -80,18 +81,21 @@ func (c *client) close() {
 	c.narrow.CloseIdleConnections()
 }
 
-func (c *client) transport(base *http.Transport, connect time.Duration, narrow bool) *http.Transport {
+func (c *client) transport(f *Fetcher, connect time.Duration, narrow bool) *http.Transport {
 	t := &http.Transport{}
-	if base != nil {
-		t = base.Clone()
+	if f.Transport != nil {
+		t = f.Transport.Clone()
 	}
 	dialer := &net.Dialer{Timeout: connect}
 	if narrow {
 		t.Proxy = nil
 		dialer.Control = c.checkAddress
 	}
-	t.DialContext, t.DialTLSContext = dialer.DialContext, nil // both win over the deprecated fields
-	t.DialTLS = nil                                           //lint:ignore SA1019 it would go around the check
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		return dialer.DialContext(ctx, cmp.Or(f.Network, network), address)
+	}
+	t.DialTLSContext = nil // both win over the deprecated fields
+	t.DialTLS = nil        //lint:ignore SA1019 it would go around the check
 	t.TLSHandshakeTimeout = connect
 	t.ForceAttemptHTTP2 = true
 	t.DisableCompression = true

@@ -75,6 +75,8 @@ type Fetcher struct {
 	// Transport is cloned and given the engine's own limits and address checks. nil: HTTP/1.1 and HTTP/2, TLS
 	// verified with the system's roots, no proxy.
 	Transport *http.Transport
+	// Network is what is dialled: "tcp4" or "tcp6" keep to one kind of address. "": "tcp".
+	Network string
 	// UserAgent is sent with every request. "": "torrent-xfer".
 	UserAgent string
 	// Credentials returns user and password for a URL whose own userinfo is empty, as from a netrc file. nil: none.

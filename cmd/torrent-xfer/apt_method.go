@@ -140,7 +140,7 @@ func (e *aptEngine) Fetch(ctx context.Context, file aptmethod.File) (resumed int
 	if req.Torrent, err = torrentHint(e.env, e.settings.torrent, file.URL, file.Mirrors, file.Repository); err != nil {
 		return 0, err
 	}
-	f := &fetcher.Fetcher{Transport: file.Transport, UserAgent: file.UserAgent, Credentials: file.Credentials, Hosts: e.hosts,
+	f := &fetcher.Fetcher{Transport: file.Transport, Network: file.Network, UserAgent: file.UserAgent, Credentials: file.Credentials, Hosts: e.hosts,
 		MaxMirrors: e.settings.maxMirrors, LimitRate: file.LimitRate, ConnectTimeout: file.Timeout, StallTimeout: file.Timeout}
 	if w := e.with; w != nil && (w.always || file.Size > peersMinimum && !file.Proxied) {
 		f.JoinSwarm = w.join(req, nil)
