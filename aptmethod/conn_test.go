@@ -177,3 +177,51 @@ func TestCertificates(t *testing.T) {
 		})
 	}
 }
+
+// TestClientCertificate: who has to show a certificate shows it, for large files too.
+func TestClientCertificate(t *testing.T) {
+	a := newAuthority(t)
+	cert, key := a.sign(&x509.Certificate{SerialNumber: big.NewInt(2), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+	mine, mineKey := a.sign(&x509.Certificate{SerialNumber: big.NewInt(3), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	der, err := x509.MarshalPKCS8PrivateKey(mineKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := strings.Repeat("x", 2<<20)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, content) }))
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}},
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}
+	srv.StartTLS()
+	defer srv.Close()
+	was := false
+	m := serve(t, &Method{Name: "torrent+https", Engine: engine(func(_ context.Context, f File) (int64, error) {
+		was = true
+		res, err := (&http.Client{Transport: f.Transport}).Get(f.URL.String())
+		if err != nil {
+			t.Error(err)
+			return 0, err
+		}
+		defer res.Body.Close()
+		got, err := io.ReadAll(res.Body)
+		if err == nil {
+			err = os.WriteFile(f.Path, got, 0o600)
+		}
+		return 0, err
+	})}, "Acquire::https::CaInfo="+a.file("CERTIFICATE", a.cert.Raw), "Acquire::https::SslCert="+a.file("CERTIFICATE", mine.Raw),
+		"Acquire::https::SslKey="+a.file("PRIVATE KEY", der))
+	path := filepath.Join(t.TempDir(), "f")
+	m.say(ask("torrent+"+srv.URL+"/f", path, content))
+	m.want(200)
+	m.want(201)
+	if !was {
+		t.Error("the engine was not asked")
+	}
+	m.say("600 URI Acquire\nURI: torrent+" + srv.URL + "/g\nFilename: " + path + ".small\n")
+	m.want(200)
+	m.want(201)
+	if err := m.end(); err != nil {
+		t.Error(err)
+	}
+}
