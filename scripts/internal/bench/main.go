@@ -137,6 +137,15 @@ func selectRows(names []string) ([]row, error) {
 	var out []row
 next:
 	for _, n := range names {
+		group := len(out)
+		for _, r := range rows {
+			if strings.HasPrefix(r.name, n+"-") && n == "swarm" {
+				out = append(out, r)
+			}
+		}
+		if len(out) > group {
+			continue
+		}
 		for _, r := range rows {
 			if r.name == n {
 				out = append(out, r)

@@ -37,6 +37,10 @@ var rows = []row{
 	{"publish-one", "a v1 torrent of one file of 2 GiB", (*bench).publishOne},
 	{"publish-many", "v1 torrents of 3,000 files of 350 KB", (*bench).publishMany},
 	{"publish-again", "a tree of 100,000 files that is published already", (*bench).publishAgain},
+	{"swarm-8", "8 clients that begin together, 40 MB from one mirror of 10 MB/s, peers on", (*bench).swarmEight},
+	{"swarm-16", "16 clients that begin together, 5 MB from one mirror of 10 MB/s", (*bench).swarmSixteen},
+	{"swarm-arrivals", "16 clients that arrive 1 s apart, 40 MB from one mirror of 2.5 MB/s", (*bench).swarmArrivals},
+	{"swarm-mixed", "200 MB from three mirrors and three peers of 8 MB/s each", (*bench).swarmMixed},
 }
 
 // several are mirrors without faults.
