@@ -26,6 +26,7 @@ const crowdLimit = 4 * time.Minute
 // A crowd is many clients that want one file of one mirror, each a process of its own on this machine. All leave when they
 // have the file, as package managers' downloads do.
 type crowd struct {
+	row      string // of its reports
 	name     string
 	clients  int
 	apart    time.Duration // between two arrivals
@@ -165,7 +166,7 @@ func (b *bench) gather(c *content, p program, w crowd, clients int) (g gathering
 		}
 		break
 	}
-	b.keepReports(w.name, root)
+	b.keepReports(w.row, root)
 	return g, nil
 }
 
@@ -255,15 +256,15 @@ func (b *bench) crowd(w crowd) error {
 }
 
 func (b *bench) swarmEight() error {
-	return b.crowd(crowd{name: "8 clients, 40 MB, 10 MB/s", clients: 8, size: 40 * mega, rate: 10 * mega, mostSent: 1.5, mostTime: 1.6})
+	return b.crowd(crowd{row: "swarm-8", name: "8 clients, 40 MB, 10 MB/s", clients: 8, size: 40 * mega, rate: 10 * mega, mostSent: 1.5, mostTime: 1.6})
 }
 
 func (b *bench) swarmSixteen() error {
-	return b.crowd(crowd{name: "16 clients, 5 MB, 10 MB/s", clients: 16, size: 5 * mega, rate: 10 * mega, mostSent: 2})
+	return b.crowd(crowd{row: "swarm-16", name: "16 clients, 5 MB, 10 MB/s", clients: 16, size: 5 * mega, rate: 10 * mega, mostSent: 2})
 }
 
 func (b *bench) swarmArrivals() error {
-	return b.crowd(crowd{name: "16 clients 1 s apart, 2.5 MB/s", clients: 16, apart: time.Second, size: 40 * mega,
+	return b.crowd(crowd{row: "swarm-arrivals", name: "16 clients 1 s apart, 2.5 MB/s", clients: 16, apart: time.Second, size: 40 * mega,
 		rate: 5 * mega / 2, mostSent: 2})
 }
 
