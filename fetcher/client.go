@@ -138,6 +138,9 @@ func (c *client) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (c *client) originIsPublic() bool {
 	origin := c.origin.Hostname()
+	if origin == "" { // the user has the torrent, and it may name whom it likes
+		return false
+	}
 	if ip, err := netip.ParseAddr(origin); err == nil {
 		return netaddr.Public(ip)
 	}

@@ -98,15 +98,21 @@ func (f *Fetcher) fetch(ctx context.Context, req Request) (result *Result, err e
 		result.Elapsed = time.Since(j.begun)
 		j.event(Event{Kind: Finished, Size: result.Size, Done: result.Size, Err: err})
 	}()
+	alone := req.URL == nil && len(req.Torrent.Metainfo) > 0
+	if alone {
+		j.req.URL = &url.URL{} // of no host: nobody's own
+		req = j.req
+	}
 	if req.URL == nil || !req.Expect.valid() {
 		return result, fmt.Errorf("%w: no URL, or a digest of the wrong length", ErrRequest)
 	}
-	switch req.URL.Scheme {
-	case "http", "https":
+	switch scheme := req.URL.Scheme; {
+	case alone:
+	case scheme == "http" || scheme == "https":
 		if req.URL.Host == "" {
 			return result, fmt.Errorf("%w: the URL names no host", ErrRequest)
 		}
-	case "file":
+	case scheme == "file":
 		return result, j.copyLocal(ctx, result)
 	default:
 		return result, fmt.Errorf("%w: cannot fetch %q URLs", ErrRequest, clean(req.URL.Scheme))

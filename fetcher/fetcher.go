@@ -13,7 +13,8 @@ import (
 
 // Request says which file is wanted, where else its bytes are, and where it goes.
 type Request struct {
-	// URL is the file as the package manager named it. http, https or file.
+	// URL is the file as the package manager named it. http, https or file. nil: there is no such URL, only a torrent, which
+	// Torrent.Metainfo has to be; then the file comes from its web seeds, from Mirrors and from peers.
 	URL *url.URL
 	// Mirrors are other URLs of the same bytes, best first. nil: none. URL itself need not be among them.
 	Mirrors []*url.URL
@@ -33,8 +34,8 @@ type Request struct {
 	Torrent TorrentHint
 	// Only leaves out the mirrors that torrents, metalinks and headers name: URL and Mirrors are all there is.
 	Only bool
-	// Referrer is the metalink that named URL, if it was got from the network: URL may reach no further than the other
-	// URLs in it. nil: the user named URL.
+	// Referrer is the metalink that named URL, or the torrent if URL is nil, if it was got from the network: what stands in it
+	// may reach no further than from there. nil: the user named URL, or has the torrent.
 	Referrer *url.URL
 	// Volatile marks a file that changes under one name (a repository database, a signature): taken from one mirror,
 	// never resumed, never looked up as a torrent.

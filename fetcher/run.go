@@ -46,7 +46,10 @@ type crew struct {
 
 // muster lists the mirrors, best first: those that failed lately last, those known to be quick before the unknown.
 func (j *job) muster() {
-	urls := []*urlRank{{url: j.req.URL}}
+	var urls []*urlRank
+	if j.req.URL.Host != "" {
+		urls = append(urls, &urlRank{url: j.req.URL})
+	}
 	for _, u := range j.req.Mirrors {
 		if u != nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" {
 			urls = append(urls, &urlRank{url: u})
@@ -724,6 +727,9 @@ func (j *job) verdict() error {
 		return fmt.Errorf("%w: the digest is of another file", ErrWrong)
 	case first != nil:
 		return fmt.Errorf("%w%s", first, asked)
+	}
+	if len(j.mirrors) == 0 {
+		return fmt.Errorf("%w: no peer was found who has it", ErrNotFound)
 	}
 	return fmt.Errorf("%w: no mirror could be asked", ErrNotFound)
 }

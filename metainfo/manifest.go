@@ -70,8 +70,8 @@ type Manifest struct {
 // "" the torrent has to be a single-file torrent. Otherwise a single-file torrent has to bear that name, or exactly one
 // file of a multi-file torrent has to have it as its last path element.
 //
-// A hybrid is verified by its SHA-256 side; both sides have to agree. A file of a v1 multi-file torrent is usable only
-// if it shares no piece with another file. Web seeds and trackers that make no sense are left out; everything else that
+// A hybrid is verified by its SHA-256 side, or by SHA-1 if it lacks its piece layers, as a torrent that peers gave may; both
+// sides have to agree. A file of a v1 multi-file torrent is usable only if it shares no piece with another file. Web seeds and trackers that make no sense are left out; everything else that
 // is wrong is an error that wraps ErrUnusable. So is a torrent of more than 49,152 keys and values (some 6000 files), of
 // more than 3 MiB beside the piece hashes, or of more than 256 KiB of URLs. No input costs more than 64 MiB of memory.
 // The Manifest does not refer to data.

@@ -47,8 +47,9 @@ func parse(data []byte, name string, survey bool) (*Manifest, error) {
 	if !p.found {
 		return nil, fmt.Errorf("info: no file called %.64q in it", p.name)
 	}
+	byTree := p.hasV2 && !(p.hasV1 && f.layers == nil && p.size > p.info.PieceLength)
 	m := &Manifest{
-		Name: p.last(), Size: p.size, PieceLength: p.info.PieceLength, v2: p.hasV2,
+		Name: p.last(), Size: p.size, PieceLength: p.info.PieceLength, v2: byTree,
 		identity: sha256.Sum256(f.infoBytes), Private: f.info.Private != nil && *f.info.Private,
 	}
 	if p.path == nil && len(f.infoBytes)-len(p.info.Pieces) <= maxInfo {
@@ -59,7 +60,7 @@ func parse(data []byte, name string, survey bool) (*Manifest, error) {
 	} else {
 		m.InfoHash = hex.EncodeToString(m.identity[:])
 	}
-	if p.hasV2 {
+	if byTree {
 		err = m.takeLayer(f.layers, p.root)
 	} else {
 		err = m.takePieces(p)

@@ -15,6 +15,7 @@ import (
 const version = "0.1.0"
 
 const shortUsage = `usage: torrent-xfer [flags] URL [DEST]
+       torrent-xfer download MAGNET|TORRENT [DIR]
        torrent-xfer mirrors URL
        torrent-xfer publish DIR
        torrent-xfer create FILE...
@@ -78,6 +79,8 @@ func newApp(env Env) *cli.App {
 		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError("%w", err) },
 		Action:                    func(c *cli.Context) error { return fetchCommand(env, c) },
 		Commands: []*cli.Command{
+			command(cmdDownload, "MAGNET|TORRENT [DIR]", "bring what a magnet link or a torrent is of, from peers and its web seeds", downloadAbout, downloadCommand,
+				exitNotFound, exitWrong, exitWrite, exitTimeout, exitInterrupted),
 			command("mirrors", "URL", "print the URLs of the same file, best first", "", mirrorsCommand, exitNotFound, exitTimeout, exitInterrupted),
 			command("publish", "DIR", "write the torrents of a package repository, as static files", aboutPublish, publishCommand,
 				exitWrite, exitInterrupted),

@@ -120,8 +120,9 @@ func fileName(u *url.URL) string {
 type download struct {
 	env      Env
 	settings settings
-	url      *url.URL
-	dest     string // as the user says it
+	url      *url.URL // of the file, or of its torrent alone
+	title    string   // what people know the file by; "": the last segment of url
+	dest     string   // as the user says it
 	from     caller
 	follows  bool           // url is a metalink that is not wanted itself
 	metalink *metalink.File // that describes the file; nil: none
@@ -129,6 +130,9 @@ type download struct {
 }
 
 func (d *download) name() string {
+	if d.title != "" {
+		return d.title
+	}
 	if n := fileName(d.url); n != "" {
 		return n
 	}
@@ -202,20 +206,10 @@ func (d *download) run() error {
 		}
 	}
 	result, err := f.Fetch(ctx, req)
-	if cause := context.Cause(ctx); err != nil && cause != nil && ctx.Err() != nil {
-		err = cause
-	}
 	if err == nil && d.dest == toStdout {
 		err = copyOut(env.Stdout, req.Dest)
 	}
-	result.Elapsed = time.Since(began)
-	if serr := hosts.Save(); serr != nil {
-		show.log().Info("the memory of hosts is not saved", "why", serr)
-	}
-	if err != nil {
-		err = d.fail(err)
-	}
-	show.finish(result, err)
+	err = d.conclude(ctx, result, err, began, hosts, show)
 	if err == nil && namesTorrent(s.torrent) && result.InfoHash == "" && !result.Metalink && !s.quiet {
 		if d.url.Scheme == "file" {
 			noTorrent = "files of this machine are only copied"
@@ -225,6 +219,22 @@ func (d *download) run() error {
 	if rerr := d.writeReport(result, err); rerr != nil && err == nil {
 		return &failure{status: exitWrite, file: d.name(), err: fmt.Errorf("the file is there, but not its report: %w", rerr)}
 	}
+	return err
+}
+
+// conclude tells how a download ended, and returns the error that it ends with.
+func (d *download) conclude(ctx context.Context, result *fetcher.Result, err error, began time.Time, hosts *fetcher.HostStats, show *display) error {
+	if cause := context.Cause(ctx); err != nil && cause != nil && ctx.Err() != nil {
+		err = cause
+	}
+	result.Elapsed = time.Since(began)
+	if serr := hosts.Save(); serr != nil {
+		show.log().Info("the memory of hosts is not saved", "why", serr)
+	}
+	if err != nil {
+		err = d.fail(err)
+	}
+	show.finish(result, err)
 	return err
 }
 
@@ -260,13 +270,18 @@ func (d *download) checkPlaces() error {
 			err = fmt.Errorf("there is no directory %s", d.dest)
 		}
 	}
-	if err == nil && d.settings.report != "" && d.settings.report != toStdout {
-		if err = replaceable(report); err != nil {
-			err = fmt.Errorf("--report: %w", err)
-		}
-	}
 	if err != nil {
 		return d.fail(fmt.Errorf("%w: %w", fetcher.ErrWrite, err))
+	}
+	return d.checkReport()
+}
+
+func (d *download) checkReport() error {
+	if d.settings.report == "" || d.settings.report == toStdout {
+		return nil
+	}
+	if err := replaceable(d.env.path(d.settings.report)); err != nil {
+		return d.fail(fmt.Errorf("%w: --report: %w", fetcher.ErrWrite, err))
 	}
 	return nil
 }

@@ -91,6 +91,7 @@ func TestScripts(t *testing.T) {
 			"status":    wantStatus,
 			"tracker":   startTracker,
 			"announces": printAnnounces,
+			"seeder":    startSeeder,
 		},
 	})
 }

@@ -13,8 +13,8 @@ import (
 	"torrent-xfer/metainfo"
 )
 
-const metainfoAbout = `TORRENT is a file or a URL; "-", or nothing if something is piped in, is standard input. No network is touched but
-for a URL. What a download would refuse, and what else is odd, is told in warnings, on standard error; with --json
+const metainfoAbout = `TORRENT is a file, a URL or a magnet link; "-", or nothing if something is piped in, is standard input. No network is touched but
+for a URL or a link, whose torrent peers are asked for. What a download would refuse, and what else is odd, is told in warnings, on standard error; with --json
 under "warnings". With warnings the status is still 0; it is 1 if there is no whole info dictionary.
 
 --json prints one object: name, name_utf8, version (v1, v2, hybrid), info_hash (_v1, _v2), magnet, size, file_count,
@@ -29,6 +29,7 @@ type inspectSettings struct {
 	input   string // "": the argument
 	pieces  bool
 	reverse bool
+	magnet  string // looked at in the place of input; "": none
 }
 
 func metainfoSettings() []setting {
@@ -36,11 +37,13 @@ func metainfoSettings() []setting {
 	return []setting{
 		{name: "torrent", aliases: []string{"t"}, value: true, verbs: verbs, usage: "look at `TORRENT`: a file, a URL, or - for standard input",
 			set: func(s *settings, v string) error { s.inspect.input = v; return notEmpty(v) }},
+		{name: "magnet", aliases: []string{"m"}, value: true, verbs: verbs, usage: "look at the torrent that the magnet link `LINK` is of: peers are asked for it",
+			set: func(s *settings, v string) error { s.inspect.magnet = v; return notEmpty(v) }},
 		{name: "json", verbs: verbs, usage: "print JSON, with every key and all hashes",
 			set: func(s *settings, v string) error { return parseBool(v, &s.json) }},
 		{name: "pieces", verbs: verbs, usage: "print the piece hashes too",
 			set: func(s *settings, v string) error { return parseBool(v, &s.inspect.pieces) }},
-		{name: "timeout", value: true, verbs: verbs, usage: "give a URL up after `DURATION` (default: 1m)",
+		{name: "timeout", value: true, verbs: verbs, usage: "give a URL up after `DURATION` (default: 1m), a magnet link (5m)",
 			set: func(s *settings, v string) error { return parseDuration(v, &s.timeout) }},
 	}
 }
@@ -50,11 +53,19 @@ func metainfoCommand(env Env, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	name, err := inputName(env, c, "metainfo", s.inspect.input)
-	if err != nil {
-		return err
+	name, data := s.inspect.magnet, []byte(nil)
+	if name == "" {
+		name, err = inputName(env, c, "metainfo", s.inspect.input)
 	}
-	data, err := readInput(env, s, name, metainfo.MaxSize)
+	switch {
+	case err != nil:
+	case isMagnet(name) && s.inspect.input+s.inspect.magnet != "" && c.Args().Len() > 0:
+		err = usageError("metainfo looks at one thing at a time")
+	case isMagnet(name) || s.inspect.magnet != "":
+		name, data, err = readMagnet(env, s, name)
+	default:
+		data, err = readInput(env, s, name, metainfo.MaxSize)
+	}
 	if err != nil {
 		return err
 	}

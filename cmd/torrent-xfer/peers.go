@@ -155,9 +155,16 @@ func (c *company) join(req fetcher.Request, log *slog.Logger) func(*metainfo.Man
 	}
 }
 
-// reachOf says where a torrent may point: anywhere if the file's own host is not on the internet.
+// reachOf says where a torrent may point: anywhere if the file's own host, or the torrent's, is not on the internet.
 func reachOf(ctx context.Context, req fetcher.Request) peers.Reach {
-	host := req.URL.Hostname()
+	origin := req.URL
+	if origin == nil {
+		origin = req.Referrer
+	}
+	if origin == nil {
+		return peers.Reach{Private: true} // the user has the torrent
+	}
+	host := origin.Hostname()
 	r := peers.Reach{Private: !netaddr.PublicHost(host)}
 	if !r.Private {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -166,7 +173,7 @@ func reachOf(ctx context.Context, req fetcher.Request) peers.Reach {
 			r.Private = !slices.ContainsFunc(ips, func(ip netip.Addr) bool { return netaddr.Public(ip.Unmap()) })
 		}
 	}
-	for _, u := range slices.Concat([]*url.URL{req.URL, req.Torrent.MetainfoURL}, req.Mirrors, req.Torrent.URLs) {
+	for _, u := range slices.Concat([]*url.URL{origin, req.Torrent.MetainfoURL}, req.Mirrors, req.Torrent.URLs) {
 		if u != nil && !slices.Contains(r.Trusted, u.Hostname()) {
 			r.Trusted = append(r.Trusted, u.Hostname())
 		}

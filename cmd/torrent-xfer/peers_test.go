@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -44,6 +46,40 @@ func startTracker(ts *testscript.TestScript, neg bool, args []string) {
 	l.Close()
 	ts.Setenv(args[0]+"_PORT", port)
 	ts.Value(mirrorKey{}).(*mirrorSet).trackers[args[0]] = t
+}
+
+// startSeeder is "seeder NAME TORRENT DIR [TRACKER]": it starts libtorrent, which has what TORRENT is of in DIR, sets $NAME to its
+// address, and has the tracker know it.
+func startSeeder(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: seeder NAME TORRENT DIR [TRACKER]")
+	}
+	const python = "/usr/bin/python3"
+	if exec.Command(python, "-c", "import libtorrent").Run() != nil {
+		ts.Fatalf("python3-libtorrent is not installed; scripts/test installs it")
+	}
+	cmd := exec.Command(python, "-c", `
+import libtorrent as lt, sys
+s = lt.session({"listen_interfaces": "127.0.0.1:0", "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
+                "allow_multiple_connections_per_ip": True, "enable_outgoing_utp": False, "enable_incoming_utp": False})
+s.add_torrent({"ti": lt.torrent_info(sys.argv[1]), "save_path": sys.argv[2], "flags": lt.torrent_flags.seed_mode})
+print(s.listen_port(), flush=True)
+sys.stdin.read()
+`, ts.MkAbs(args[1]), ts.MkAbs(args[2]))
+	in, err := cmd.StdinPipe()
+	ts.Check(err)
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Defer(func() { in.Close(); cmd.Wait() })
+	var port uint16
+	_, err = fmt.Fscan(out, &port)
+	ts.Check(err)
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+	ts.Setenv(args[0], at.String())
+	if len(args) > 3 {
+		ts.Value(mirrorKey{}).(*mirrorSet).trackers[args[3]].Add(at)
+	}
 }
 
 // printAnnounces is "announces NAME FILE": it writes what a tracker heard, one announce a line.

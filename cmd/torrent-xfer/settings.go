@@ -38,11 +38,14 @@ type settings struct {
 	inspect                  inspectSettings
 	peers                    peersSettings
 	scrape                   scrapeSettings
+	download                 downloadSettings
 }
 
 const (
 	envPrefix = "TORRENT_XFER_"
 	cmdFetch  = "" // the command without a verb
+
+	cmdDownload = "download"
 )
 
 // A setting is described here once for the command line, the environment, the configuration file and the help.
@@ -62,12 +65,13 @@ func (s setting) env() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
 }
 
-var allVerbs = []string{cmdFetch, "mirrors", "doctor", "publish", "create", "metainfo", "bencode", "scrape", "apt-method"}
+var allVerbs = []string{cmdFetch, "mirrors", "doctor", "publish", "create", cmdDownload, "metainfo", "bencode", "scrape", "apt-method"}
 
 func settingsTable() []setting {
 	fetch, lists := []string{cmdFetch}, []string{cmdFetch, "mirrors"}
 	engine := []string{cmdFetch, "apt-method"}
-	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(engine), metainfoSettings(), bencodeSettings(), scrapeSettingsTable(), []setting{
+	goes := []string{cmdFetch, cmdDownload}
+	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(append(engine, cmdDownload, "metainfo")), downloadSettingsTable(), metainfoSettings(), bencodeSettings(), scrapeSettingsTable(), []setting{
 		{name: "output", aliases: []string{"o", "O"}, value: true, verbs: fetch,
 			usage: "write to `FILE`; - is standard output",
 			set:   func(s *settings, v string) error { s.output = standard(v); return notEmpty(v) }},
@@ -88,22 +92,22 @@ func settingsTable() []setting {
 			set: func(s *settings, v string) error { return parseDigest(v, 64, &s.sha512) }},
 		{name: "size", aliases: []string{"S"}, value: true, verbs: fetch, usage: "the file is `BYTES` long",
 			set: func(s *settings, v string) error { return parseBytes(v, &s.size) }},
-		{name: "limit-rate", value: true, lasting: true, verbs: fetch,
+		{name: "limit-rate", value: true, lasting: true, verbs: goes,
 			usage: "receive `RATE` bytes/s at most, over all sources together: 500k, 2M, 1.5MiB",
 			set:   func(s *settings, v string) error { return parseBytes(strings.TrimSuffix(v, "/s"), &s.limitRate) }},
-		{name: "max-mirrors", value: true, lasting: true, verbs: engine, usage: "use `N` mirrors at once at most (default: 16)",
+		{name: "max-mirrors", value: true, lasting: true, verbs: append(engine, cmdDownload), usage: "use `N` mirrors at once at most (default: 16)",
 			set: func(s *settings, v string) (err error) {
 				if s.maxMirrors, err = strconv.Atoi(v); err != nil || s.maxMirrors < 1 {
 					return fmt.Errorf("%q is not a number of mirrors", v)
 				}
 				return nil
 			}},
-		{name: "timeout", value: true, lasting: true, verbs: lists, usage: "give up after `DURATION`: 90, 90s, 5m",
+		{name: "timeout", value: true, lasting: true, verbs: append(lists, cmdDownload), usage: "give up after `DURATION`: 90, 90s, 5m",
 			set: func(s *settings, v string) error { return parseDuration(v, &s.timeout) }},
-		{name: "connect-timeout", value: true, lasting: true, verbs: fetch,
+		{name: "connect-timeout", value: true, lasting: true, verbs: goes,
 			usage: "give up a mirror that is not connected after `DURATION` (default: 10s)",
 			set:   func(s *settings, v string) error { return parseDuration(v, &s.connectTimeout) }},
-		{name: "progress", value: true, lasting: true, verbs: fetch, usage: "show progress on standard error; `HOW` is auto, bar, plain, json or none",
+		{name: "progress", value: true, lasting: true, verbs: goes, usage: "show progress on standard error; `HOW` is auto, bar, plain, json or none",
 			set: func(s *settings, v string) error {
 				if !slices.Contains([]string{"auto", "bar", "plain", "json", "none"}, v) {
 					return fmt.Errorf("%q is none of auto, bar, plain, json, none", v)
@@ -111,12 +115,12 @@ func settingsTable() []setting {
 				s.progress = v
 				return nil
 			}},
-		{name: "quiet", aliases: []string{"q"}, lasting: true, verbs: fetch, usage: "say nothing but errors",
+		{name: "quiet", aliases: []string{"q"}, lasting: true, verbs: goes, usage: "say nothing but errors",
 			set: func(s *settings, v string) error { return parseBool(v, &s.quiet) }},
-		{name: "verbose", lasting: true, verbs: []string{cmdFetch, "mirrors", "doctor", "publish"},
+		{name: "verbose", lasting: true, verbs: []string{cmdFetch, cmdDownload, "mirrors", "doctor", "publish"},
 			usage: "say what is done and, of a download, which mirrors are set aside, and why",
 			set:   func(s *settings, v string) error { return parseBool(v, &s.verbose) }},
-		{name: "report", value: true, verbs: fetch, usage: "write to `FILE` what each source gave, as JSON; - is standard output",
+		{name: "report", value: true, verbs: goes, usage: "write to `FILE` what each source gave, as JSON; - is standard output",
 			set: func(s *settings, v string) error { s.report = standard(v); return notEmpty(v) }},
 		{name: "config", value: true, verbs: allVerbs, usage: "read `FILE` instead of the usual configuration",
 			set: func(s *settings, v string) error { s.config = v; return nil }},

@@ -81,6 +81,12 @@ func (l *Link) Blame(peer, what string) error {
 	return l.f.write(kindBlame, []byte(short(peer+"\n"+what)))
 }
 
+// Found hands over the torrent that was looked for.
+func (l *Link) Found(metainfo []byte) error { return l.f.write(kindFound, metainfo) }
+
+// Alive is the sign of life of a worker that looks for a torrent.
+func (l *Link) Alive(peers int) error { return l.f.writeJSON(kindReport, Report{Peers: peers}) }
+
 // Note tells people something.
 func (l *Link) Note(text string) error { return l.f.write(kindNote, []byte(short(text))) }
 

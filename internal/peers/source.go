@@ -25,6 +25,7 @@ const (
 type Source struct {
 	Worker  string // path of the worker's program
 	Options Options
+	Peers   []string                    // "host:port" of some to begin with
 	Reach   func(context.Context) Reach // asked once, beside the download; nil: the zero Reach
 	Log     *slog.Logger                // nil: silent
 }
@@ -58,7 +59,7 @@ func (s *Source) Fill(ctx context.Context, dst *fetcher.Sink) error {
 		<-ctx.Done()
 		p.conn.SetReadDeadline(time.Now()) // the reader below stops
 	}()
-	start := Start{Metainfo: w.Manifest().Metainfo(), Trackers: w.Manifest().Trackers, Options: s.Options, Reach: reach}
+	start := Start{Metainfo: w.Manifest().Metainfo(), Trackers: w.Manifest().Trackers, Peers: s.Peers, Options: s.Options, Reach: reach}
 	out := newFrames(p.conn, maxFromPeers)
 	if err := out.writeJSON(kindStart, start); err != nil {
 		return p.why(err)

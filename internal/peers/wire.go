@@ -36,6 +36,8 @@ const (
 	kindOffer = 'O' // peers, uploaded (two numbers, low one first), bits of had, bits of asked
 	kindBlame = 'B' // a peer's address, a line feed, what it did
 	kindNote  = 'N' // text for people
+	// From a worker that looks for a torrent, beside kindReport as a sign of life.
+	kindFound = 'F' // metainfo
 	// From a worker that seeds.
 	kindReport = 'T' // Report as JSON
 	kindAsk    = 'M' // the ID of a torrent whose metainfo is wanted
@@ -50,9 +52,11 @@ const (
 
 // Start tells the worker what to do. The zero value but for Seed: to seed what will be added.
 type Start struct {
-	Seed     bool       `json:"seed"`     // not a download but finished files; there is no metainfo, and no trackers
-	Metainfo []byte     `json:"metainfo"` // of a single-file torrent that was checked
-	Trackers [][]string `json:"trackers"` // in tiers
+	Seed     bool       `json:"seed"`             // not a download but finished files; there is no metainfo, and no trackers
+	Magnet   string     `json:"magnet,omitempty"` // not a download: the torrent of this link is looked for
+	Metainfo []byte     `json:"metainfo"`         // of a single-file torrent that was checked
+	Trackers [][]string `json:"trackers"`         // in tiers
+	Peers    []string   `json:"peers,omitempty"`  // "host:port" of some to begin with
 	Options  Options    `json:"options"`
 	Reach    Reach      `json:"reach"`
 }

@@ -85,6 +85,9 @@ func Run(link *peers.Link, file io.ReaderAt) error {
 	if err != nil {
 		return err
 	}
+	if start.Magnet != "" {
+		return findMetadata(link, start)
+	}
 	e := &engine{link: link, file: file, waiting: map[int]chan verdict{}, history: map[copyOf][]string{}}
 	if err := e.open(start); err != nil {
 		return err
@@ -146,6 +149,7 @@ func (e *engine) open(start peers.Start) error {
 	e.torrent = t
 	e.filter.trust(start.Trackers)
 	t.AddTrackers(httpAndUDP(start.Trackers))
+	go addPeers(t, start.Peers)
 	return e.link.Note("listening at port " + strconv.Itoa(e.client.LocalPort()))
 }
 

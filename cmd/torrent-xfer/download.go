@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"torrent-xfer/fetcher"
+	"torrent-xfer/internal/peers"
+	"torrent-xfer/metainfo"
+)
+
+const downloadAbout = `TORRENT is a file or a URL. The file appears in DIR (default: here) under the name that the torrent gives it, whole and verified,
+or not at all; what was verified is kept for the next run. It comes from the torrent's web seeds and from peers, who get it too
+until it is here.
+
+`
+
+// metadataTimeout is how long the torrent of a magnet link is looked for, unless the user says otherwise.
+const metadataTimeout = 5 * time.Minute
+
+// torrentPatience is how long peers are waited for, who may come and go.
+const torrentPatience = 5 * time.Minute
+
+// downloadSettings are those of download.
+type downloadSettings struct {
+	torrent string // "": the argument
+	dir     string // "": the argument, or here
+}
+
+func downloadSettingsTable() []setting {
+	verbs := []string{cmdDownload}
+	return []setting{
+		{name: "torrent", aliases: []string{"t"}, value: true, verbs: verbs, usage: "download what `TORRENT` is of: a file, a URL or a magnet link",
+			set: func(s *settings, v string) error { s.download.torrent = v; return notEmpty(v) }},
+		{name: "dir", aliases: []string{"d"}, value: true, verbs: verbs, usage: "download into `DIR`",
+			set: func(s *settings, v string) error { s.download.dir = v; return notEmpty(v) }},
+	}
+}
+
+func downloadCommand(env Env, c *cli.Context) error {
+	s, err := loadSettings(env, c, cmdDownload)
+	if err != nil {
+		return err
+	}
+	names := c.Args().Slice()
+	if s.download.torrent != "" {
+		names = append([]string{s.download.torrent}, names...)
+	}
+	if s.download.dir != "" {
+		names = append(names, s.download.dir)
+	}
+	switch {
+	case len(names) == 0:
+		return usageError("nothing to download: name a magnet link or a torrent")
+	case len(names) > 2:
+		return usageError("too many arguments: %q", names[len(names)-1])
+	case len(names) == 1:
+		names = append(names, ".")
+	}
+	t, err := aimAtTorrent(env, s, names[0])
+	if err != nil {
+		return err
+	}
+	return t.bring(names[1])
+}
+
+// torrentJob is the download of what a torrent is of.
+type torrentJob struct {
+	download
+	link *metainfo.Magnet // nil: none
+	data []byte           // the torrent; nil: it is at url, or peers have it
+	with *company         // nil: no peers
+}
+
+// aimAtTorrent finds out what text names.
+func aimAtTorrent(env Env, s settings, text string) (*torrentJob, error) {
+	t := &torrentJob{}
+	t.env, t.settings = env, s
+	switch {
+	case isMagnet(text):
+		link, err := metainfo.ParseMagnet(text)
+		if err != nil {
+			return nil, usageError("%w", err)
+		}
+		if t.title = link.Name; t.title == "" {
+			t.title = "magnet " + link.InfoHashV1 + link.InfoHashV2
+		}
+		t.link, t.url = &link, &url.URL{Scheme: "magnet", RawQuery: strings.TrimPrefix(link.String(), "magnet:?")}
+	case strings.Contains(text, "://"):
+		u, err := parseURL(text)
+		if err != nil {
+			return nil, err
+		}
+		t.url = u
+		if u.Scheme == "file" {
+			t.data, err = readTorrent(u.Path)
+		}
+		if err != nil {
+			return nil, usageError("%w", err)
+		}
+	default:
+		var err error
+		if t.data, err = readTorrent(env.path(text)); err != nil {
+			return nil, usageError("%w", err)
+		}
+		t.url = &url.URL{Scheme: "file", Path: env.path(text)}
+	}
+	via := t.url
+	if via.Host == "" {
+		via = &url.URL{Scheme: "https", Host: "peers.invalid"}
+	}
+	if t.settings.peers.when != "always" && proxied(env, via) {
+		return t, nil
+	}
+	var err error
+	if t.with, err = newCompany(env, t.settings); t.with != nil {
+		t.with.always = true
+	}
+	if errors.Is(err, errNoWorker) && (t.link != nil && t.link.Sources == nil || t.settings.peers.when == "always") {
+		return nil, &failure{status: exitFailed, file: t.name(), err: fmt.Errorf("no peers: %w", err), next: "install " + workerName + " beside torrent-xfer"}
+	}
+	if !errors.Is(err, errNoWorker) && err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// isMagnet tells a magnet link from the name of a file.
+func isMagnet(text string) bool { return strings.HasPrefix(text, "magnet:?") }
+
+// load has the torrent in data.
+func (t *torrentJob) load(ctx context.Context, log *slog.Logger) error {
+	switch {
+	case t.data != nil:
+		return nil
+	case t.link == nil:
+		data, err := t.fetcher().Load(ctx, t.url, metainfo.MaxSize)
+		t.data, t.referrer = data, t.url
+		return err
+	}
+	for _, s := range t.link.Sources {
+		u, err := url.Parse(s)
+		if err != nil {
+			continue
+		}
+		data, err := t.fetcher().Load(ctx, u, metainfo.MaxSize)
+		if err == nil {
+			t.data, err = t.link.Complete(data)
+		}
+		if err == nil {
+			return nil
+		}
+		log.Info("no torrent", "url", bare(u), "why", why(err))
+	}
+	if t.with == nil {
+		return fmt.Errorf("%w: the torrent of the link is with peers, who are not asked (see --peers)", fetcher.ErrNotFound)
+	}
+	if t.settings.timeout == 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, metadataTimeout, fmt.Errorf("%w: no peer gave the torrent of the link in %v", fetcher.ErrTimeout, metadataTimeout))
+		defer cancel()
+	}
+	m := peers.Metadata{Worker: t.with.worker, Options: t.with.options, Reach: peers.Reach{Private: true}, Log: log}
+	data, err := m.Fetch(ctx, *t.link)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	t.data = data
+	return err
+}
+
+// bring downloads it into dir.
+func (t *torrentJob) bring(dir string) error {
+	began := time.Now()
+	hosts := t.loadHosts()
+	t.dest = filepath.Join(dir, "torrent")
+	if info, err := os.Stat(t.env.path(dir)); err != nil || !info.IsDir() {
+		return t.fail(fmt.Errorf("%w: there is no directory %s", fetcher.ErrWrite, dir))
+	}
+	if err := t.checkReport(); err != nil {
+		return err
+	}
+	t.confine(fetcher.Request{Dest: t.env.path(t.dest)}, t.with, false, slog.New(slog.DiscardHandler))
+	ctx, stop := t.lifetime()
+	defer stop()
+	log := newDisplay(t.env, t.settings, printable(t.name())).log()
+	if err := t.load(ctx, log); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return t.fail(err)
+	}
+	m, err := metainfo.Parse(t.data, "")
+	if err != nil {
+		return &failure{status: exitFailed, file: t.name(), err: err, next: "torrent-xfer metainfo tells what is in it"}
+	}
+	if strings.HasPrefix(m.Name, ".") {
+		return &failure{status: exitFailed, file: t.name(), err: fmt.Errorf("the torrent calls its file %q, and nothing hidden is written", m.Name),
+			next: "torrent-xfer metainfo tells what is in it"}
+	}
+	t.title, t.dest = m.Name, filepath.Join(dir, m.Name)
+	if err := t.checkPlaces(); err != nil {
+		return err
+	}
+	req := fetcher.Request{Dest: t.env.path(t.dest), Torrent: fetcher.TorrentHint{Metainfo: t.data}, Referrer: t.referrer}
+	f := t.fetcher()
+	show := newDisplay(t.env, t.settings, printable(t.name()))
+	f.Hosts, f.OnEvent, f.Log, f.PeerPatience = hosts, show.event, show.log(), torrentPatience
+	if t.with != nil {
+		f.JoinSwarm = t.join(req, show.log())
+	}
+	result, err := f.Fetch(ctx, req)
+	err = t.conclude(ctx, result, err, began, hosts, show)
+	if rerr := t.writeReport(result, err); rerr != nil && err == nil {
+		return &failure{status: exitWrite, file: t.name(), err: fmt.Errorf("the file is there, but not its report: %w", rerr)}
+	}
+	return err
+}
+
+// join adds the peers that the link names.
+func (t *torrentJob) join(req fetcher.Request, log *slog.Logger) func(*metainfo.Manifest) (fetcher.Source, error) {
+	return func(m *metainfo.Manifest) (fetcher.Source, error) {
+		source, err := t.with.join(req, log)(m)
+		if s, ok := source.(*peers.Source); ok && t.link != nil {
+			s.Peers = t.link.Peers
+		}
+		return source, err
+	}
+}
+
+// readMagnet has the torrent that a link is of, and what people call it.
+func readMagnet(env Env, s settings, text string) (name string, data []byte, err error) {
+	if !isMagnet(text) {
+		return "", nil, usageError("not a magnet link")
+	}
+	s.torrent = "auto"
+	t, err := aimAtTorrent(env, s, text)
+	if err != nil {
+		return "", nil, err
+	}
+	if env.UID == 0 {
+		to := reach{}
+		if t.with != nil {
+			to.run, to.listen = t.with.worker, []uint16{uint16(t.with.options.Port)}
+		}
+		confine(env, to) // its error may be ignored: nothing is written here
+	}
+	ctx, stop := t.lifetime()
+	defer stop()
+	if err := t.load(ctx, slog.New(slog.DiscardHandler)); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return "", nil, t.fail(err)
+	}
+	return t.name(), t.data, nil
+}
