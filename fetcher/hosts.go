@@ -34,6 +34,10 @@ const (
 	barrenMisses = 8
 	barrenLasts  = 24 * time.Hour
 
+	trackersLast      = 7 * 24 * time.Hour
+	maxTrackers       = 4   // remembered of a host
+	maxTrackerAddress = 300 // bytes
+
 	saveWait  = 10 * time.Millisecond // between two looks at another process's unfinished file
 	saveTries = 20
 	saveStale = time.Minute // after which an unfinished file is nobody's
@@ -60,6 +64,8 @@ type hostStat struct {
 	FirstByte   time.Duration // from request to first content byte, a mean like Speed; 0: unknown
 	Failures    int           // in a row
 	LastFailure time.Time
+	Trackers    string    // announce URLs on this host, separated by spaces
+	Asked       time.Time // when trackers were looked for; zero: never
 	Updated     time.Time
 }
 
@@ -82,6 +88,8 @@ type (
 		FirstByte   int64   `json:"first_byte_ns,omitempty"`
 		Failures    int     `json:"failures,omitempty"`
 		LastFailure int64   `json:"last_failure,omitempty"`
+		Trackers    string  `json:"trackers,omitempty"`
+		Asked       int64   `json:"trackers_asked,omitempty"`
 		Updated     int64   `json:"updated"`
 	}
 	repoLine struct {
@@ -108,7 +116,7 @@ func (h *HostStats) load() {
 	h.hosts, h.repos = decodeHostStats(data)
 	// Times in the future become now. That has to reach the file, or they would be now at every load.
 	for host, s := range h.hosts {
-		if clamp(now, &s.LastFailure, &s.Updated) {
+		if clamp(now, &s.LastFailure, &s.Asked, &s.Updated) {
 			h.hosts[host] = s
 			touch(&h.touchedHosts, host)
 		}
@@ -216,6 +224,31 @@ func (h *HostStats) failed(host string) {
 		}
 		s.Failures = min(s.Failures+1, maxFailures)
 		s.LastFailure = h.clock()
+	})
+}
+
+// Trackers returns the announce URLs of the trackers on a host, nil if there are none. ok: that was found out within the last
+// week.
+func (h *HostStats) Trackers(host string) (urls []string, ok bool) {
+	if h == nil {
+		return nil, false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.hosts[host]
+	if s.Asked.IsZero() || !h.within(s.Asked, trackersLast) {
+		return nil, false
+	}
+	return strings.Fields(s.Trackers), true
+}
+
+// SetTrackers notes the announce URLs of the trackers on a host; of more than four the first ones. nil: it has none.
+func (h *HostStats) SetTrackers(host string, urls []string) {
+	h.updateHost(host, func(s *hostStat) {
+		s.Trackers, s.Asked = strings.Join(urls[:min(len(urls), maxTrackers)], " "), h.clock()
+		if !plausibleTrackers(s.Trackers) {
+			s.Trackers = ""
+		}
 	})
 }
 
@@ -420,12 +453,13 @@ func decodeHostStats(data []byte) (map[string]hostStat, map[string]repoStat) {
 	}
 	for host, l := range file.Hosts {
 		if !rememberable(host) || l.Speed < 0 || l.Speed > maxSpeed || l.FirstByte < 0 || l.FirstByte > int64(maxFirstByte) ||
-			l.Failures < 0 || l.Failures > maxFailures || !plausible(l.LastFailure) || !plausible(l.Updated) {
+			l.Failures < 0 || l.Failures > maxFailures || !plausible(l.LastFailure) || !plausible(l.Updated) ||
+			!plausible(l.Asked) || !plausibleTrackers(l.Trackers) {
 			continue
 		}
 		hosts[host] = hostStat{
 			Speed: l.Speed, FirstByte: time.Duration(l.FirstByte), Failures: l.Failures,
-			LastFailure: moment(l.LastFailure), Updated: moment(l.Updated),
+			LastFailure: moment(l.LastFailure), Trackers: l.Trackers, Asked: moment(l.Asked), Updated: moment(l.Updated),
 		}
 	}
 	for repo, l := range file.Repositories {
@@ -435,6 +469,13 @@ func decodeHostStats(data []byte) (map[string]hostStat, map[string]repoStat) {
 		repos[repo] = repoStat{Misses: l.Misses, Barren: moment(l.Barren), Updated: moment(l.Updated)}
 	}
 	return hosts, repos
+}
+
+func plausibleTrackers(text string) bool {
+	list := strings.Fields(text)
+	return len(list) <= maxTrackers && utf8.ValidString(text) && !slices.ContainsFunc(list, func(u string) bool {
+		return len(u) > maxTrackerAddress || !strings.HasPrefix(u, "http://") && !strings.HasPrefix(u, "udp://")
+	})
 }
 
 func plausible(seconds int64) bool {
@@ -456,7 +497,7 @@ func encodeHostStats(hosts map[string]hostStat, repos map[string]repoStat) []byt
 		for host, s := range newest(hosts, n, func(s hostStat) time.Time { return s.Updated }) {
 			file.Hosts[host] = hostLine{
 				Speed: math.Round(s.Speed), FirstByte: int64(s.FirstByte), Failures: s.Failures,
-				LastFailure: seconds(s.LastFailure), Updated: seconds(s.Updated),
+				LastFailure: seconds(s.LastFailure), Trackers: s.Trackers, Asked: seconds(s.Asked), Updated: seconds(s.Updated),
 			}
 		}
 		for repo, s := range newest(repos, n, func(s repoStat) time.Time { return s.Updated }) {

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -534,4 +535,41 @@ func FuzzDecodeHostStats(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestTrackersAreRememberedForAWeek(t *testing.T) {
+	clock := newTestClock()
+	path := filepath.Join(t.TempDir(), "hosts.json")
+	h := loadAt(path, clock)
+	if _, known := h.Trackers("a.example"); known {
+		t.Error("nobody was asked")
+	}
+	one := []string{"udp://a.example:6969/announce"}
+	h.SetTrackers("a.example", one)
+	h.SetTrackers("b.example", nil)
+	h.SetTrackers("c.example", []string{"javascript:1"})
+	h.failed("a.example")
+	if err := h.Save(); err != nil {
+		t.Fatal(err)
+	}
+	h = loadAt(path, clock)
+	for _, c := range []struct {
+		after time.Duration
+		known bool
+	}{{0, true}, {7*24*time.Hour - time.Second, true}, {time.Second, false}} {
+		clock.Time = clock.Add(c.after)
+		for host, want := range map[string][]string{"a.example": one, "b.example": nil, "c.example": nil} {
+			if !c.known {
+				want = nil
+			}
+			if got, known := h.Trackers(host); known != c.known || !slices.Equal(got, want) {
+				t.Errorf("%s after %v: %v, %v", host, c.after, got, known)
+			}
+		}
+	}
+	var none *HostStats
+	none.SetTrackers("a.example", one)
+	if _, known := none.Trackers("a.example"); known {
+		t.Error("nobody remembers")
+	}
 }

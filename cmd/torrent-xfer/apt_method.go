@@ -143,7 +143,7 @@ func (e *aptEngine) Fetch(ctx context.Context, file aptmethod.File) (resumed int
 	f := &fetcher.Fetcher{Transport: file.Transport, Network: file.Network, UserAgent: file.UserAgent, Credentials: file.Credentials, Hosts: e.hosts,
 		MaxMirrors: e.settings.maxMirrors, LimitRate: file.LimitRate, ConnectTimeout: file.Timeout, StallTimeout: file.Timeout}
 	if w := e.with; w != nil && (w.always || file.Size > peersMinimum && !file.Proxied) {
-		f.JoinSwarm = w.join(req, nil)
+		f.JoinSwarm = w.join(req, ownHost(req, e.hosts, file.Proxied), nil)
 		if w.always {
 			f.PeerPatience = alwaysPatient
 		}

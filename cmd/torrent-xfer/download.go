@@ -216,7 +216,8 @@ func (t *torrentJob) bring(dir string) error {
 	show := newDisplay(t.env, t.settings, printable(t.name()))
 	f.Hosts, f.OnEvent, f.Log, f.PeerPatience = hosts, show.event, show.log(), torrentPatience
 	if t.with != nil {
-		f.JoinSwarm = t.join(req, show.log())
+		host := ownHost(req, hosts, t.referrer != nil && proxied(t.env, t.referrer))
+		f.JoinSwarm = t.join(req, host, show.log())
 	}
 	result, err := f.Fetch(ctx, req)
 	err = t.conclude(ctx, result, err, began, hosts, show)
@@ -227,9 +228,9 @@ func (t *torrentJob) bring(dir string) error {
 }
 
 // join adds the peers that the link names.
-func (t *torrentJob) join(req fetcher.Request, log *slog.Logger) func(*metainfo.Manifest) (fetcher.Source, error) {
+func (t *torrentJob) join(req fetcher.Request, host *peers.Host, log *slog.Logger) func(*metainfo.Manifest) (fetcher.Source, error) {
 	return func(m *metainfo.Manifest) (fetcher.Source, error) {
-		source, err := t.with.join(req, log)(m)
+		source, err := t.with.join(req, host, log)(m)
 		if s, ok := source.(*peers.Source); ok && t.link != nil {
 			s.Peers = t.link.Peers
 		}

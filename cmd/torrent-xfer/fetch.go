@@ -200,7 +200,7 @@ func (d *download) run() error {
 	f := d.fetcher()
 	f.Hosts, f.OnEvent, f.Log = hosts, onEvent, show.log()
 	if with != nil {
-		f.JoinSwarm = with.join(req, show.log())
+		f.JoinSwarm = with.join(req, ownHost(req, hosts, proxied(env, d.url)), show.log())
 		if with.always {
 			f.PeerPatience = alwaysPatient
 		}

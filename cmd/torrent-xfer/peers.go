@@ -144,15 +144,31 @@ func newCompany(env Env, s settings) (*company, error) {
 	return c, nil
 }
 
-// join makes the source of peers for a torrent that is in use.
-func (c *company) join(req fetcher.Request, log *slog.Logger) func(*metainfo.Manifest) (fetcher.Source, error) {
+// join makes the source of peers for a torrent that is in use. host: see ownHost.
+func (c *company) join(req fetcher.Request, host *peers.Host, log *slog.Logger) func(*metainfo.Manifest) (fetcher.Source, error) {
 	return func(m *metainfo.Manifest) (fetcher.Source, error) {
 		if !c.always && m.Size <= peersMinimum {
 			return nil, nil
 		}
-		return &peers.Source{Worker: c.worker, Options: c.options, Log: log,
+		return &peers.Source{Worker: c.worker, Options: c.options, Log: log, Host: host,
 			Reach: func(ctx context.Context) peers.Reach { return reachOf(ctx, req) }}, nil
 	}
+}
+
+// ownHost is the host that the torrent came from, as far as the user named it. nil: none, or it is asked through a proxy and is not to
+// see us.
+func ownHost(req fetcher.Request, hosts *fetcher.HostStats, proxied bool) *peers.Host {
+	u := req.URL
+	switch {
+	case req.Torrent.MetainfoURL != nil:
+		u = req.Torrent.MetainfoURL
+	case u == nil:
+		u = req.Referrer
+	}
+	if proxied || u == nil {
+		return nil
+	}
+	return &peers.Host{Name: u.Hostname(), Memory: hosts}
 }
 
 // reachOf says where a torrent may point: anywhere if the file's own host, or the torrent's, is not on the internet.

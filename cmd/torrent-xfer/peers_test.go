@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"torrent-xfer/fetcher"
 	"torrent-xfer/internal/peers"
 	"torrent-xfer/internal/swarm"
 	"torrent-xfer/internal/trackertest"
@@ -29,13 +30,13 @@ func worker() {
 	}
 }
 
-// startTracker is "tracker NAME": it starts a tracker and sets $NAME to its HTTP and $NAME_UDP to its UDP address, $NAME_PORT to a
+// startTracker is "tracker NAME [ADDRESS:PORT]": it starts a tracker and sets $NAME to its HTTP and $NAME_UDP to its UDP address, $NAME_PORT to a
 // port that is free.
 func startTracker(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: tracker NAME")
+	if neg || len(args) == 0 || len(args) > 2 {
+		ts.Fatalf("usage: tracker NAME [ADDRESS:PORT]")
 	}
-	t, err := trackertest.Start()
+	t, err := trackertest.StartAt(append(args, "127.0.0.1:0")[1])
 	ts.Check(err)
 	ts.Defer(t.Close)
 	ts.Setenv(args[0], t.HTTP)
@@ -117,6 +118,20 @@ func TestProxied(t *testing.T) {
 		if got := proxied(Env{Environ: strings.Fields(environ)}, u); got != want {
 			t.Errorf("%s: %v", environ, got)
 		}
+	}
+}
+
+func TestOwnHost(t *testing.T) {
+	req := fetcher.Request{URL: &url.URL{Scheme: "http", Host: "mirror.example:81"}}
+	if h := ownHost(req, nil, false); h.Name != "mirror.example" {
+		t.Errorf("%+v", h)
+	}
+	req.Torrent.MetainfoURL = &url.URL{Scheme: "https", Host: "[2001:db8::1]:1"}
+	if h := ownHost(req, nil, false); h.Name != "2001:db8::1" {
+		t.Errorf("%+v", h)
+	}
+	if h := ownHost(req, nil, true); h != nil {
+		t.Errorf("behind a proxy: %+v", h)
 	}
 }
 

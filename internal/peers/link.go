@@ -31,6 +31,7 @@ type Orders struct {
 	Have, Want, Leave func(pieces []int)
 	Verdict           func(piece, attempt int, alone bool) // attempt -1: the piece is not whole
 	Wrong             func(piece, attempt int, blocks []int)
+	First             func(trackers []string) // what Start.First would have been; once at most
 }
 
 // Listen passes orders on until the other side stops (nil) or goes away.
@@ -42,6 +43,14 @@ func (l *Link) Listen(o Orders) error {
 			return err
 		}
 		buf = data[:0]
+		if kind == kindFirst {
+			var trackers []string
+			if err := json.Unmarshal(data, &trackers); err != nil {
+				return err
+			}
+			o.First(trackers)
+			continue
+		}
 		list, err := numbers(data, 0)
 		switch {
 		case err != nil:
@@ -86,6 +95,9 @@ func (l *Link) Found(metainfo []byte) error { return l.f.write(kindFound, metain
 
 // Alive is the sign of life of a worker that looks for a torrent.
 func (l *Link) Alive(peers int) error { return l.f.writeJSON(kindReport, Report{Peers: peers}) }
+
+// Heard tells which of the first trackers answered first.
+func (l *Link) Heard(tracker string) error { return l.f.write(kindHeard, []byte(short(tracker))) }
 
 // Note tells people something.
 func (l *Link) Note(text string) error { return l.f.write(kindNote, []byte(short(text))) }

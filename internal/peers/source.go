@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -8,8 +9,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"torrent-xfer/fetcher"
@@ -21,13 +24,19 @@ const (
 	leastSilence  = 20 * time.Second // a worker that says nothing for so long hangs
 )
 
+// DefaultHeadStart is what Options.HeadStart is by default.
+const DefaultHeadStart = 100 * time.Millisecond
+
 // Source is the swarm of one torrent as a fetcher.Source. Set the fields before Fill.
 type Source struct {
 	Worker  string // path of the worker's program
 	Options Options
 	Peers   []string                    // "host:port" of some to begin with
 	Reach   func(context.Context) Reach // asked once, beside the download; nil: the zero Reach
+	Host    *Host                       // whose trackers are announced to first, unless the torrent is private; nil: nobody's
 	Log     *slog.Logger                // nil: silent
+
+	first atomic.Pointer[[]string] // of Host, once they are known
 }
 
 func (s *Source) String() string { return "peers" }
@@ -44,6 +53,9 @@ func (s *Source) Fill(ctx context.Context, dst *fetcher.Sink) error {
 	if s.Reach != nil {
 		reach = s.Reach(ctx)
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	first := s.lookUp(ctx, w.Manifest())
 	file, err := w.OpenPartial()
 	if err != nil {
 		return err
@@ -53,19 +65,30 @@ func (s *Source) Fill(ctx context.Context, dst *fetcher.Sink) error {
 	if err != nil {
 		return fmt.Errorf("cannot start %s: %w", s.Worker, err)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	go func() {
 		<-ctx.Done()
 		p.conn.SetReadDeadline(time.Now()) // the reader below stops
 	}()
 	start := Start{Metainfo: w.Manifest().Metainfo(), Trackers: w.Manifest().Trackers, Peers: s.Peers, Options: s.Options, Reach: reach}
+	select {
+	case start.First = <-first:
+	case <-time.After(cmp.Or(max(0, s.Options.HeadStart), DefaultHeadStart)):
+	}
 	out := newFrames(p.conn, maxFromPeers)
 	if err := out.writeJSON(kindStart, start); err != nil {
 		return p.why(err)
 	}
 	var told sync.WaitGroup
 	told.Go(func() { cancel(s.tell(ctx, out, w)) })
+	told.Go(func() {
+		select {
+		case late := <-first:
+			if len(late) > 0 {
+				out.writeJSON(kindFirst, late) // an error is for the others to see
+			}
+		case <-ctx.Done():
+		}
+	})
 	err = s.listen(ctx, p, out, w)
 	cancel(err)
 	told.Wait()
@@ -85,6 +108,22 @@ func (s *Source) Fill(ctx context.Context, dst *fetcher.Sink) error {
 
 // errWorkerGone: the worker has closed its end.
 var errWorkerGone = errors.New("the worker is gone")
+
+// lookUp finds the trackers of the torrent's own host. It sends them once and then closes.
+func (s *Source) lookUp(ctx context.Context, m *metainfo.Manifest) <-chan []string {
+	found := make(chan []string, 1)
+	if s.Host == nil || m.Private {
+		close(found)
+		return found
+	}
+	go func() {
+		list := s.Host.Trackers(ctx)
+		s.first.Store(&list)
+		found <- list
+		close(found)
+	}()
+	return found
+}
 
 // tell passes orders on.
 func (s *Source) tell(ctx context.Context, out *frames, w *fetcher.Swarm) error {
@@ -165,6 +204,11 @@ func (s *Source) listen(ctx context.Context, p *process, in *frames, w *fetcher.
 			peer, what, _ := strings.Cut(string(data), "\n")
 			w.Blame(peer, what)
 			s.note("peer blamed", "peer", peer, "why", what)
+		case kindHeard:
+			if first := s.first.Load(); first != nil && slices.Contains(*first, string(data)) {
+				s.Host.Answered(string(data))
+				s.note("the torrent's own host has a tracker", "tracker", string(data))
+			}
 		case kindNote:
 			if len(data) > maxText {
 				return errFrame

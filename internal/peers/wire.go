@@ -23,6 +23,7 @@ const (
 	kindLeave   = 'L' // pieces
 	kindVerdict = 'V' // piece, attempt (2^32-1: none), 1 if peers alone gave it
 	kindWrong   = 'X' // piece, attempt, blocks
+	kindFirst   = 'E' // Start.First, if it is found later, as JSON
 	kindStop    = 'Q'
 	// To a worker that seeds, after kindStart.
 	kindAdd    = 'A' // list of Seed as JSON
@@ -36,6 +37,7 @@ const (
 	kindOffer = 'O' // peers, uploaded (two numbers, low one first), bits of had, bits of asked
 	kindBlame = 'B' // a peer's address, a line feed, what it did
 	kindNote  = 'N' // text for people
+	kindHeard = 'J' // the first of kindFirst that answered
 	// From a worker that looks for a torrent, beside kindReport as a sign of life.
 	kindFound = 'F' // metainfo
 	// From a worker that seeds.
@@ -57,6 +59,7 @@ type Start struct {
 	Metainfo []byte     `json:"metainfo"`         // of a single-file torrent that was checked
 	Trackers [][]string `json:"trackers"`         // in tiers
 	Peers    []string   `json:"peers,omitempty"`  // "host:port" of some to begin with
+	First    []string   `json:"first,omitempty"`  // on the torrent's own host: announced to before the others
 	Options  Options    `json:"options"`
 	Reach    Reach      `json:"reach"`
 }
@@ -74,6 +77,7 @@ type Options struct {
 	Block       []string      `json:"block"`        // addresses and prefixes never to speak to
 	UserAgent   string        `json:"user_agent"`   // for HTTP trackers
 	Linger      time.Duration `json:"linger"`       // for the last announce; <= 0: 1 s
+	HeadStart   time.Duration `json:"head_start"`   // of the trackers on the torrent's own host, and to find them; <= 0: 100 ms
 }
 
 const usualLinger = time.Second

@@ -27,16 +27,18 @@ func TestLink(t *testing.T) {
 	toWorker.writeNumbers(kindVerdict, 5, -1, 0)
 	toWorker.writeNumbers(kindVerdict, 5, 2, 1)
 	toWorker.writeNumbers(kindWrong, 6, 0, 7, 8)
+	toWorker.writeJSON(kindFirst, []string{"udp://h:1/"})
 	toWorker.write(kindStop)
 	var got []any
 	note := func(name string) func([]int) { return func(p []int) { got = append(got, name, slices.Clone(p)) } }
 	err := link.Listen(Orders{Have: note("have"), Want: note("want"), Leave: note("leave"),
 		Verdict: func(p, a int, alone bool) { got = append(got, p, a, alone) },
-		Wrong:   func(p, a int, blocks []int) { got = append(got, p, a, blocks) }})
+		Wrong:   func(p, a int, blocks []int) { got = append(got, p, a, blocks) },
+		First:   func(urls []string) { got = append(got, urls) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w := []any{"have", []int{1, 2}, "want", []int{3}, "leave", []int{4}, 5, -1, false, 5, 2, true, 6, 0, []int{7, 8}}; !reflect.DeepEqual(got, w) {
+	if w := []any{"have", []int{1, 2}, "want", []int{3}, "leave", []int{4}, 5, -1, false, 5, 2, true, 6, 0, []int{7, 8}, []string{"udp://h:1/"}}; !reflect.DeepEqual(got, w) {
 		t.Errorf("%v", got)
 	}
 }
@@ -90,13 +92,14 @@ func FuzzFrames(f *testing.F) {
 		return b.Bytes()
 	}
 	f.Add(slices.Concat(frame(kindHave, 1, 2), frame(kindVerdict, 1, -1, 1), frame(kindWrong, 1, 2, 3), frame(kindStop)))
+	f.Add([]byte("E\x05\x00\x00\x00[\"u\"]"))
 	f.Add([]byte("S\x02\x00\x00\x00{}"))
 	f.Add([]byte("D\xff\xff\xff\xff"))
 	f.Add(frame(kindVerdict, 1))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l := NewLink(pipe{bytes.NewReader(data), io.Discard})
 		l.Listen(Orders{Have: func([]int) {}, Want: func([]int) {}, Leave: func([]int) {},
-			Verdict: func(int, int, bool) {}, Wrong: func(_, _ int, blocks []int) {
+			First: func([]string) {}, Verdict: func(int, int, bool) {}, Wrong: func(_, _ int, blocks []int) {
 				if len(blocks) == 0 {
 					t.Error("no blocks are wrong")
 				}

@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -49,8 +50,17 @@ func findMetadata(link *peers.Link, start peers.Start) error {
 		hex.Decode(opts.InfoHashV2.Value[:], []byte(m.InfoHashV2))
 	}
 	t, _ := e.client.AddTorrentOpt(opts)
-	e.filter.trust(start.Trackers)
-	t.AddTrackers(httpAndUDP(start.Trackers))
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var hashes [][20]byte
+	if m.InfoHashV1 != "" {
+		hashes = append(hashes, opts.InfoHash)
+	}
+	if m.InfoHashV2 != "" {
+		hashes = append(hashes, *opts.InfoHashV2.Value.ToShort())
+	}
+	e.setOut(cfg, t, hashes, start.Options.UserAgent)
+	go e.announcer.follow(ctx, flat(start.Trackers...))
 	go addPeers(t, start.Peers)
 	over := make(chan error, 1)
 	go func() { over <- link.Listen(peers.Orders{}) }()

@@ -2,6 +2,8 @@ package swarm
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -36,7 +38,7 @@ const (
 	offerEvery    = 10 * time.Millisecond
 	offerAnyway   = 200 * time.Millisecond // since what a peer said may take a moment to count
 	aliveEvery    = 5 * time.Second
-	defaultLinger = time.Second // for the announce that we leave, a quarter of it for the one that the file is complete
+	defaultLinger = time.Second // for the announces that the file is complete and that we leave
 )
 
 // engine serves one torrent for one Link.
@@ -47,6 +49,11 @@ type engine struct {
 	torrent *torrent.Torrent
 	info    *metainfo.Info
 	filter  *filter
+	port    uint16 // that peers connect to
+	udp     string // network of UDP trackers
+	hashes  [][20]byte
+
+	announcer *announcer
 
 	mu      sync.Mutex
 	changed bool // what is to be offered
@@ -89,14 +96,18 @@ func Run(link *peers.Link, file io.ReaderAt) error {
 		return findMetadata(link, start)
 	}
 	e := &engine{link: link, file: file, waiting: map[int]chan verdict{}, history: map[copyOf][]string{}}
-	if err := e.open(start); err != nil {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if err := e.open(ctx, start); err != nil {
 		return err
 	}
 	done := make(chan struct{})
 	var offers sync.WaitGroup
 	offers.Go(func() { e.offer(done) })
-	err = link.Listen(peers.Orders{Have: e.have, Want: e.want, Leave: e.leave, Verdict: e.judged, Wrong: e.wrong})
+	err = link.Listen(peers.Orders{Have: e.have, Want: e.want, Leave: e.leave, Verdict: e.judged, Wrong: e.wrong,
+		First: func(urls []string) { e.announcer.followFirst(ctx, flat(urls)) }})
 	close(done)
+	cancel()
 	offers.Wait()
 	e.close(start.Options.Linger)
 	if errors.Is(err, io.EOF) {
@@ -105,7 +116,7 @@ func Run(link *peers.Link, file io.ReaderAt) error {
 	return err
 }
 
-func (e *engine) open(start peers.Start) error {
+func (e *engine) open(ctx context.Context, start peers.Start) error {
 	if _, err := ours.Parse(start.Metainfo, ""); err != nil {
 		return err // once more: this process trusts nobody
 	}
@@ -146,11 +157,34 @@ func (e *engine) open(start peers.Start) error {
 		return err
 	}
 	t.SetOnWriteChunkError(func(error) {}) // a block that came too late is no reason to stop
-	e.torrent = t
-	e.filter.trust(start.Trackers)
-	t.AddTrackers(httpAndUDP(start.Trackers))
+	var hashes [][20]byte
+	if spec.InfoHash != (metainfo.Hash{}) {
+		hashes = append(hashes, spec.InfoHash)
+	}
+	if spec.InfoHashV2.Ok {
+		hashes = append(hashes, *spec.InfoHashV2.Value.ToShort())
+	}
+	e.setOut(cfg, t, hashes, start.Options.UserAgent)
+	go func() {
+		if len(start.First) > 0 && !private {
+			select {
+			case <-e.announcer.followFirst(ctx, flat(start.First)):
+			case <-time.After(cmp.Or(max(0, start.Options.HeadStart), peers.DefaultHeadStart)):
+			}
+		}
+		e.announcer.follow(ctx, flat(start.Trackers...))
+	}()
 	go addPeers(t, start.Peers)
 	return e.link.Note("listening at port " + strconv.Itoa(e.client.LocalPort()))
+}
+
+// setOut prepares what announces need.
+func (e *engine) setOut(cfg *torrent.ClientConfig, t *torrent.Torrent, hashes [][20]byte, agent string) {
+	e.torrent, e.hashes, e.port = t, hashes, uint16(e.client.LocalPort())
+	if e.udp = "udp"; cfg.DisableIPv6 {
+		e.udp = "udp4"
+	}
+	e.announcer = newAnnouncer(e, agent)
 }
 
 // joinDHT opens the DHT's socket, at the port that peers connect to. The client itself would share a socket of uTP.
@@ -187,6 +221,7 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 		}
 	}
 	cfg.NoDefaultPortForwarding = true
+	cfg.DisableTrackers = true // see announcer
 	cfg.DisableUTP, cfg.DisableWebtorrent, cfg.DisableWebseeds = true, true, true
 	cfg.NoDHT = true // ours has a socket of its own, see joinDHT
 	cfg.DisablePEX = private
@@ -215,7 +250,6 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 	cfg.MaxAllocPeerRequestDataPerConn = queuePerPeer
 	cfg.Bep20 = peerIDPrefix
 	cfg.HTTPUserAgent, cfg.ExtendedHandshakeClientVersion = o.UserAgent, o.UserAgent
-	cfg.FailedAnnounceMinInterval = 10 * time.Second
 	cfg.PieceHashersPerTorrent = 64 // that only wait for a verdict
 	cfg.DefaultStorage = storageOf{e}
 	cfg.Slogger = slog.New(slog.DiscardHandler)
@@ -228,7 +262,6 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 		cfg.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{Preferred: false, RequirePreferred: true}
 	}
 	cfg.IPBlocklist = f
-	cfg.TrackerDialContext, cfg.TrackerListenPacket = f.dialTracker, f.listenPacket
 	cfg.Callbacks.ReadMessage = func(_ *torrent.PeerConn, m *pp.Message) {
 		switch m.Type {
 		case pp.Have, pp.Bitfield, pp.HaveAll, pp.HaveNone:
@@ -244,17 +277,11 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 	return cfg, nil
 }
 
-// httpAndUDP leaves out trackers of other kinds.
-func httpAndUDP(tiers [][]string) (kept [][]string) {
-	for _, tier := range tiers {
-		tier = slices.DeleteFunc(slices.Clone(tier), func(u string) bool {
-			return !strings.HasPrefix(u, "http://") && !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "udp://")
-		})
-		if len(tier) > 0 {
-			kept = append(kept, tier)
-		}
-	}
-	return kept
+// flat are the trackers of all tiers but those of other kinds than HTTP and UDP.
+func flat(tiers ...[]string) []string {
+	return slices.DeleteFunc(slices.Concat(tiers...), func(u string) bool {
+		return !strings.HasPrefix(u, "http://") && !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "udp://")
+	})
 }
 
 // listenAt has the client listen at an address, or at those of an interface, and speak to peers of their kind only.
@@ -514,9 +541,11 @@ func (e *engine) close(linger time.Duration) {
 	if linger <= 0 {
 		linger = defaultLinger
 	}
-	if e.torrent.BytesMissing() == 0 {
-		time.Sleep(linger / 4)
-	}
+	e.mu.Lock()
+	complete := !slices.ContainsFunc(e.pieces, func(p piece) bool { return !p.have }) // the client may not know yet
+	e.mu.Unlock()
+	var told sync.WaitGroup
+	told.Go(func() { e.announcer.leave(complete, linger) })
 	e.client.Close()
-	time.Sleep(linger)
+	told.Wait()
 }

@@ -180,11 +180,16 @@ func (s *site) build(version metainfo.Version, pieceLength int64, tracker string
 
 func (s *site) buildFor(version metainfo.Version, pieceLength int64, tiers ...[]string) {
 	s.t.Helper()
+	s.buildAs(version, pieceLength, metainfo.BuildOptions{Trackers: tiers})
+}
+
+func (s *site) buildAs(version metainfo.Version, pieceLength int64, o metainfo.BuildOptions) {
+	s.t.Helper()
 	h, err := metainfo.Hash(context.Background(), bytes.NewReader(s.content), int64(len(s.content)), metainfo.HashOptions{Version: version, PieceLength: pieceLength})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if s.torrent, err = metainfo.Build(name, h, metainfo.BuildOptions{Trackers: tiers}); err != nil {
+	if s.torrent, err = metainfo.Build(name, h, o); err != nil {
 		s.t.Fatal(err)
 	}
 	if s.manifest, err = metainfo.Parse(s.torrent, name); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Announce is one that was heard.
@@ -22,6 +23,7 @@ type Announce struct {
 	Left       uint64
 	Downloaded uint64
 	Uploaded   uint64
+	At         time.Time // when it was heard
 }
 
 // Tracker is one that runs. Addresses of its peers are IPv4.
@@ -79,20 +81,22 @@ func (t *Tracker) Log() []Announce {
 	return append([]Announce(nil), t.log...)
 }
 
-// Started counts the announces of those who began.
-func (t *Tracker) Started() (n int) {
+// Started counts those who have announced that they begin. Of a hybrid torrent each does so twice.
+func (t *Tracker) Started() int {
+	seen := map[string]bool{}
 	for _, a := range t.Log() {
 		if a.Event == "started" {
-			n++
+			seen[a.PeerID] = true
 		}
 	}
-	return n
+	return len(seen)
 }
 
 // heard notes an announce and returns the other peers, compact.
 func (t *Tracker) heard(a Announce) []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	a.At = time.Now()
 	t.log = append(t.log, a)
 	var others []byte
 	kept := slices.DeleteFunc(t.peers[a.InfoHash], func(p netip.AddrPort) bool { return p == a.Peer })

@@ -1,0 +1,184 @@
+package swarm
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anacrolix/torrent"
+	"github.com/anacrolix/torrent/tracker"
+	trackerhttp "github.com/anacrolix/torrent/tracker/http"
+)
+
+const (
+	announcePatience = 15 * time.Second
+	announcesAtOnce  = 64
+	peersWanted      = 200
+	leastInterval    = time.Minute // between two announces
+	mostInterval     = time.Hour
+	failedInterval   = 10 * time.Second // after the first failure; twice that after the next
+)
+
+// announcer goes to trackers. The client's own can lose its timer when two events coincide (v1.62.0, internal/mytimer), and then
+// never goes there; nor does it tell how an announce ends.
+type announcer struct {
+	e     *engine
+	agent string // for HTTP
+	slots chan struct{}
+
+	mu    sync.Mutex
+	asked map[string]bool
+	heard []place // where we are known
+	first string  // the tracker of the torrent's own host that answered first
+}
+
+// place is a torrent at a tracker: a hybrid torrent has two names.
+type place struct {
+	url  string
+	hash [20]byte
+}
+
+func newAnnouncer(e *engine, agent string) *announcer {
+	return &announcer{e: e, agent: agent, slots: make(chan struct{}, announcesAtOnce), asked: map[string]bool{}}
+}
+
+// follow announces to trackers until ctx ends.
+func (a *announcer) follow(ctx context.Context, urls []string) {
+	a.e.filter.trust([][]string{urls})
+	for _, u := range urls {
+		a.mu.Lock()
+		known := a.asked[u]
+		a.asked[u] = true
+		a.mu.Unlock()
+		if known {
+			continue
+		}
+		for _, hash := range a.e.hashes {
+			go a.keep(ctx, place{u, hash}, tracker.Started, 0)
+		}
+	}
+}
+
+// followFirst announces to the trackers of the torrent's own host and stays with the one that answers first. over is closed when
+// one has, or none will.
+func (a *announcer) followFirst(ctx context.Context, urls []string) (over <-chan struct{}) {
+	answered, answer := context.WithCancel(ctx)
+	go func() {
+		defer answer()
+		a.e.filter.trust([][]string{urls})
+		var asked sync.WaitGroup
+		for _, u := range urls {
+			asked.Go(func() {
+				at := place{u, a.e.hashes[0]}
+				interval, err := a.announce(ctx, at, tracker.Started, false)
+				if err != nil {
+					a.e.link.Note("no tracker at " + u)
+					return
+				}
+				a.mu.Lock()
+				kept := a.first == ""
+				if kept {
+					a.first, a.asked[u] = u, true
+				}
+				a.mu.Unlock()
+				if !kept {
+					return
+				}
+				answer()
+				a.e.link.Heard(u)
+				go a.keep(ctx, at, tracker.None, interval)
+				for _, hash := range a.e.hashes[1:] {
+					go a.keep(ctx, place{u, hash}, tracker.Started, 0)
+				}
+			})
+		}
+		asked.Wait()
+	}()
+	return answered.Done()
+}
+
+// keep announces after that time, and then again and again.
+func (a *announcer) keep(ctx context.Context, at place, event tracker.AnnounceEvent, after time.Duration) {
+	failed := failedInterval
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(after):
+		}
+		interval, err := a.announce(ctx, at, event, false)
+		if err != nil {
+			after, failed = failed, min(2*failed, mostInterval)
+			continue
+		}
+		after, event, failed = interval, tracker.None, failedInterval
+	}
+}
+
+// leave tells all who know us that the file is complete, if it is, and that we leave.
+func (a *announcer) leave(complete bool, linger time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), linger)
+	defer cancel()
+	a.mu.Lock()
+	known := slices.Clone(a.heard)
+	a.mu.Unlock()
+	var told sync.WaitGroup
+	for _, at := range known {
+		told.Go(func() {
+			if complete {
+				a.announce(ctx, at, tracker.Completed, true)
+			}
+			a.announce(ctx, at, tracker.Stopped, complete)
+		})
+	}
+	told.Wait()
+}
+
+// announce announces this download once, adds the peers that are named, and returns when to come again.
+func (a *announcer) announce(ctx context.Context, at place, event tracker.AnnounceEvent, complete bool) (interval time.Duration, err error) {
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	c, err := tracker.NewClient(at.url, tracker.NewClientOpts{Http: trackerhttp.NewClientOpts{DialContext: a.e.filter.dialTracker},
+		ListenPacket: a.e.filter.listenPacket, UdpNetwork: a.e.udp, Slogger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, announcePatience)
+	defer cancel()
+	stats := a.e.torrent.Stats()
+	r := tracker.AnnounceRequest{InfoHash: at.hash, PeerId: a.e.client.PeerID(), Port: a.e.port, Event: event, NumWant: peersWanted,
+		Downloaded: stats.BytesReadUsefulData.Int64(), Uploaded: stats.BytesWrittenData.Int64()}
+	if !complete {
+		r.Left = 1 // of a torrent that is not known yet
+		if a.e.torrent.Info() != nil {
+			r.Left = max(a.e.torrent.BytesMissing(), 1)
+		}
+	}
+	answer, err := c.Announce(ctx, r, tracker.AnnounceOpt{UserAgent: a.agent})
+	if err != nil {
+		return 0, err
+	}
+	if event == tracker.Started {
+		a.mu.Lock()
+		a.heard = append(a.heard, at)
+		a.mu.Unlock()
+	}
+	var found []torrent.PeerInfo
+	for _, p := range answer.Peers[:min(len(answer.Peers), peersWanted)] {
+		if ip, ok := p.ToNetipAddrPort(); ok && ip.Port() > 0 {
+			found = append(found, torrent.PeerInfo{Addr: net.TCPAddrFromAddrPort(ip), Source: torrent.PeerSourceTracker})
+		}
+	}
+	if len(found) > 0 && event != tracker.Stopped && event != tracker.Completed {
+		a.e.torrent.AddPeers(found)
+	}
+	return min(max(time.Duration(answer.Interval)*time.Second, leastInterval), mostInterval), nil
+}
