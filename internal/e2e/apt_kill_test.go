@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -265,4 +266,43 @@ func TestAptLittleRoom(t *testing.T) {
 	}
 	same(t, path, data)
 	holds(t, dir, "f.deb")
+}
+
+// TestAptProber: apt starts each method once to hear what it can do, and waits for it to end. It opens nothing meanwhile.
+func TestAptProber(t *testing.T) {
+	cmd := exec.Command(binary)
+	cmd.Args, cmd.Env = []string{"/usr/lib/apt/methods/torrent+http"}, bareEnv()
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	r := bufio.NewReader(out)
+	for line := ""; line != "\n"; {
+		var err error
+		if line, err = r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", cmd.Process.Pid))
+	if err != nil || len(files) < 3 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		if to, _ := os.Readlink(f); strings.HasPrefix(to, "socket:") {
+			t.Errorf("descriptor %s is a socket", filepath.Base(f))
+		}
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		_ = cmd.Process.Kill()
+		t.Error("it survives SIGINT")
+	}
 }
