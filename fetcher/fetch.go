@@ -119,7 +119,10 @@ func (f *Fetcher) fetch(ctx context.Context, req Request) (result *Result, err e
 	}
 	if len(req.Torrent.Metainfo) > 0 {
 		m, err := metainfo.Parse(req.Torrent.Metainfo, "")
-		if err != nil {
+		if alone && req.Whole {
+			m, err = metainfo.ParseAll(req.Torrent.Metainfo)
+		}
+		if err != nil && !alone {
 			m, err = metainfo.Parse(req.Torrent.Metainfo, baseName(req.URL))
 		}
 		if err != nil {
@@ -173,7 +176,7 @@ func (j *job) fetchRemote(ctx context.Context, result *Result) error {
 		jn = &journal{path: d.partial + journalSuffix, expect: j.expect}
 	}
 	j.sink = newSink(d.file, jn)
-	j.sink.limit = j.limit
+	j.sink.limit, j.sink.wanted = j.limit, j.req.Wanted
 	disk := j.sink.open("disk", "")
 	if !j.req.Volatile {
 		if info, err := d.file.Stat(); err == nil && info.Size() > 0 {
@@ -185,7 +188,7 @@ func (j *job) fetchRemote(ctx context.Context, result *Result) error {
 				}
 			}
 		}
-		j.local = j.local && jn.f == nil || before != nil && before.Size() > 0
+		j.local = j.local && jn.f == nil || before != nil && before.Size() > 0 || j.req.Local != nil
 	}
 	if cached := j.req.Cached; j.req.Volatile && cached != "" {
 		if info, err := os.Stat(cached); err == nil && info.Mode().IsRegular() {

@@ -2,6 +2,7 @@ package fetcher
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -32,6 +33,13 @@ type Request struct {
 	Expect Expect
 	// Torrent says where to look for metainfo. Zero: do not look.
 	Torrent TorrentHint
+	// Whole takes a torrent of several files, which Torrent.Metainfo then has to be and URL nil, as one (metainfo.ParseAll): Dest
+	// gets what they make together. Mirrors are URLs of directories, as its web seeds are.
+	Whole bool
+	// Wanted are the parts of that which are wanted; pieces without any stay holes. nil: all.
+	Wanted []Range
+	// Local may hold pieces of that already, and costs nothing to read. nil: nothing does.
+	Local io.ReaderAt
 	// Only leaves out the mirrors that torrents, metalinks and headers name: URL and Mirrors are all there is.
 	Only bool
 	// Referrer is the metalink that named URL, or the torrent if URL is nil, if it was got from the network: what stands in it

@@ -138,7 +138,14 @@ func (m *mirror) fetch(ctx context.Context, c *Claim) error {
 	all := start == 0 && (open || end == m.job.knownSize())
 	ranged := !m.whole && !all
 	heard := m.job.listen(m)
-	res, err := m.job.client.get(heard.during(ctx), m.url, func(h http.Header) {
+	ask := func(set func(http.Header)) (*http.Response, error) {
+		return m.job.client.get(heard.during(ctx), m.url, set)
+	}
+	if m.job.req.Whole {
+		ranged = true
+		ask = func(func(http.Header)) (*http.Response, error) { return m.job.spliced(ctx, m.url, start, end) }
+	}
+	res, err := ask(func(h http.Header) {
 		switch {
 		case ranged && open:
 			h.Set("Range", fmt.Sprintf("bytes=%d-", start))

@@ -80,6 +80,9 @@ type Sink struct {
 	uploaded  int64          // to peers
 	ordered   bool           // the destination grows in order: nobody works far beyond the first gap
 	front     int            // blocks from the start on that are good, as far as was looked
+	wanted    []Range        // of several files; nil: all
+	unwanted  []bool         // by piece, of several files; nil: none
+	laid      int64          // bytes that only count as here: padding, and what is not wanted
 	trim      int64          // bytes of the destination that still hold, since blocks were given up; -1: all
 
 	received, duplicate int64
@@ -189,6 +192,9 @@ func (s *Sink) share(m *metainfo.Manifest) {
 		s.front = 0
 	}
 	s.grow(blocks(s.size))
+	if m != nil {
+		s.layOut(m)
+	}
 	s.many, s.growing, s.gotAt = true, true, time.Now()
 	if c := s.lead; c != nil {
 		s.lead = nil
@@ -233,7 +239,7 @@ func (s *Sink) restart(size int64) {
 }
 
 func (s *Sink) dropManifest() {
-	s.manifest, s.pieces, s.good = nil, nil, 0
+	s.manifest, s.pieces, s.good, s.unwanted, s.laid = nil, nil, 0, nil, 0
 	s.bad, s.solo = map[int][]verdict{}, map[int]bool{}
 	s.queue, s.pending = nil, 0
 	s.generation++
@@ -493,6 +499,9 @@ func (s *Sink) progress() (done, size int64, rate float64) {
 	}
 	if s.size >= 0 {
 		done = min(done, s.size)
+	}
+	if s.laid > 0 {
+		return done - s.laid, s.size - s.laid, rate
 	}
 	return done, s.size, rate
 }

@@ -201,6 +201,7 @@ func (w *Swarm) gather() Orders {
 		state := s.pieces[p]
 		now := orderNone
 		switch {
+		case s.unwanted != nil && s.unwanted[p]:
 		case state == pieceGood:
 			now = orderHave
 		case state == pieceMissing && !mine[p] && !(s.solo[p] && mirrors):

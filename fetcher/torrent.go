@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -537,6 +538,9 @@ func (j *job) salvage(ctx context.Context) {
 	}
 	j.local = false
 	var readers sync.WaitGroup
+	if j.req.Local != nil {
+		readers.Go(func() { j.sink.takeFrom(ctx, j.req.Local, math.MaxInt64, j.sink.feeds[0]) })
+	}
 	for _, path := range []string{j.req.Dest, j.sink.file.Name()} {
 		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 		if err != nil {
@@ -544,7 +548,9 @@ func (j *job) salvage(ctx context.Context) {
 		}
 		readers.Go(func() {
 			defer f.Close()
-			j.sink.takeFrom(ctx, f, j.sink.feeds[0])
+			if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+				j.sink.takeFrom(ctx, f, info.Size(), j.sink.feeds[0])
+			}
 		})
 	}
 	patience := time.AfterFunc(salvageTime, func() { j.sink.salvage(false) })
@@ -564,19 +570,18 @@ func (s *Sink) salvage(on bool) {
 }
 
 // takeFrom copies the pieces that are right in f.
-func (s *Sink) takeFrom(ctx context.Context, f *os.File, disk *Feed) {
+func (s *Sink) takeFrom(ctx context.Context, f io.ReaderAt, size int64, disk *Feed) {
 	s.mu.Lock()
 	m := s.manifest
 	s.mu.Unlock()
-	info, err := f.Stat()
-	if m == nil || err != nil || !info.Mode().IsRegular() {
+	if m == nil {
 		return
 	}
 	buf := s.buffers.Get().(*[]byte)
 	defer s.buffers.Put(buf)
 	for p := range m.Pieces() {
 		off, n := int64(p)*m.PieceLength, m.PieceSize(p)
-		if ctx.Err() != nil || off+n > info.Size() {
+		if ctx.Err() != nil || off+n > size {
 			return
 		}
 		if _, ok, err := m.SumPiece(f, p, *buf); err != nil || !ok {

@@ -63,6 +63,7 @@ type Manifest struct {
 	flat256  bool     // hashes are SHA-256 of the pieces themselves; neither: SHA-1, 20 bytes each
 	hashes   []byte   // one for each piece
 	root     [32]byte // v2: the file's pieces root; zero if the file is empty
+	files    []File   // of a torrent of several files, see ParseAll; nil: of one
 	padding  int64    // v1: zero bytes behind the file that the last piece's hash covers (BEP 47)
 }
 
@@ -114,7 +115,8 @@ func (m *Manifest) SumPiece(r io.ReaderAt, i int, buf []byte) (sum [32]byte, ok 
 func (m *Manifest) sumTree(r io.ReaderAt, i int, buf []byte) (sum [32]byte, err error) {
 	var tree merkleTree
 	off := int64(i) * m.PieceLength
-	for left := m.PieceSize(i); left > 0; {
+	left, whole := m.content(i)
+	for left > 0 {
 		chunk := buf[:min(int64(len(buf)), left)]
 		if err := readAtFull(r, chunk, off); err != nil {
 			return sum, err
@@ -128,7 +130,7 @@ func (m *Manifest) sumTree(r io.ReaderAt, i int, buf []byte) (sum [32]byte, err 
 		}
 	}
 	leaves := uint64(m.PieceLength / BlockSize)
-	if m.Size <= m.PieceLength {
+	if whole <= m.PieceLength {
 		leaves = powerOfTwo(tree.count)
 	}
 	return tree.root(leaves, [32]byte{}), nil
@@ -168,7 +170,7 @@ func (m *Manifest) Equal(o *Manifest) bool {
 }
 
 // Metainfo returns the least metainfo that a BitTorrent client needs to verify the file: the info dictionary and, if it is a
-// v2 torrent, the file's piece layer. It is nil if the torrent is one of several files, if it says more than
+// v2 torrent, the files' piece layers. It is nil if m is one of several files, if it says more than
 // 256 KiB beside the hashes, or if m was read from JSON.
 func (m *Manifest) Metainfo() []byte {
 	if m.info == nil {
@@ -177,7 +179,9 @@ func (m *Manifest) Metainfo() []byte {
 	data := append([]byte("d4:info"), m.info...)
 	if m.v2 {
 		data = append(data, "12:piece layersd"...)
-		if m.Size > m.PieceLength {
+		if m.files != nil {
+			data = m.appendLayers(data)
+		} else if m.Size > m.PieceLength {
 			data = fmt.Appendf(data, "%d:%s%d:%s", len(m.root), m.root[:], len(m.hashes), m.hashes)
 		}
 		data = append(data, 'e')
@@ -251,10 +255,14 @@ type manifestJSON struct {
 	Padding     int64      `json:"padding,omitempty"`
 	WebSeeds    []string   `json:"web_seeds,omitempty"`
 	Trackers    [][]string `json:"trackers,omitempty"`
+	All         []byte     `json:"all,omitempty"` // metainfo of several files, and nothing else
 }
 
 // MarshalJSON writes everything that is needed to verify the file later.
 func (m *Manifest) MarshalJSON() ([]byte, error) {
+	if m.files != nil {
+		return json.Marshal(manifestJSON{All: m.Metainfo()})
+	}
 	j := manifestJSON{
 		Name: m.Name, Size: m.Size, PieceLength: m.PieceLength, InfoHash: m.InfoHash,
 		Identity: hex.EncodeToString(m.identity[:]), Kind: "sha1", Hashes: m.hashes, Padding: m.padding,
@@ -286,6 +294,13 @@ func readManifestJSON(data []byte) (*Manifest, error) {
 	d.DisallowUnknownFields()
 	if err := d.Decode(&j); err != nil {
 		return nil, err
+	}
+	if j.All != nil {
+		m, err := parseAll(j.All)
+		if err == nil && m.files == nil {
+			err = errors.New("of one file")
+		}
+		return m, err
 	}
 	m := &Manifest{
 		Name: j.Name, Size: j.Size, PieceLength: j.PieceLength, InfoHash: j.InfoHash,

@@ -180,9 +180,11 @@ type torrentParser struct {
 	name         string // the wanted file; "": the only one
 	info         *torrentInfo
 	hasV1, hasV2 bool
-	survey       bool  // none of several files is wanted
-	single       bool  // v1: has a length instead of files
-	total        int64 // v1: bytes in all, padding included
+	all          bool   // all of several files are wanted
+	files        []File // those
+	survey       bool   // none of several files is wanted
+	single       bool   // v1: has a length instead of files
+	total        int64  // v1: bytes in all, padding included
 
 	found  bool
 	path   []string // nil in a single-file torrent
@@ -260,6 +262,9 @@ func (p *torrentParser) take(path []string, size int64) (taken bool, err error) 
 		if p.name != "" && p.name != p.info.Name {
 			return false, nil
 		}
+	} else if p.all {
+		p.files = append(p.files, File{Path: slices.Clone(path), Size: size})
+		return false, nil
 	} else if p.survey {
 		return false, nil
 	} else if p.name == "" {
@@ -304,6 +309,8 @@ func (p *torrentParser) readFiles() error {
 		}
 		if taken {
 			p.offset = f.TorrentOffset
+		} else if p.all {
+			p.files[len(p.files)-1].Offset = f.TorrentOffset
 		}
 	}
 	return nil
@@ -343,6 +350,7 @@ type treeWalk struct {
 	single bool
 	files  int
 	total  int64
+	next   int64 // where the next file begins, if there are several
 	path   []string
 	v1     []torrentEntry // those of a hybrid that were not met yet
 }
@@ -419,7 +427,11 @@ func (w *treeWalk) file(properties any) error {
 	taken, err := p.take(path, length)
 	if taken {
 		p.root = root
+	} else if err == nil && p.all {
+		f := &p.files[len(p.files)-1]
+		f.Offset, f.root = w.next, root
 	}
+	w.next += pieceCount(length, p.info.PieceLength) * p.info.PieceLength
 	return err
 }
 
@@ -432,7 +444,7 @@ func (w *treeWalk) compareV1(length int64) error {
 		return nil
 	}
 	f := w.nextV1()
-	if f == nil || *f.Length != length || length > 0 && f.TorrentOffset%w.p.info.PieceLength != 0 || !slices.Equal(f.Path, w.path) {
+	if f == nil || *f.Length != length || length > 0 && (f.TorrentOffset%w.p.info.PieceLength != 0 || w.p.all && f.TorrentOffset != w.next) || !slices.Equal(f.Path, w.path) {
 		return errMismatch
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,8 +19,8 @@ import (
 	"torrent-xfer/metainfo"
 )
 
-const downloadAbout = `TORRENT is a file or a URL. The file appears in DIR (default: here) under the name that the torrent gives it, whole and verified,
-or not at all; what was verified is kept for the next run. It comes from the torrent's web seeds and from peers, who get it too
+const downloadAbout = `TORRENT is a file or a URL. The file appears in DIR (default: here) under the name that the torrent gives it, several in a directory
+of that name, whole and verified, or not at all. What is there already is verified too, and only what is missing is fetched; what was verified is kept for the next run. It comes from the torrent's web seeds and from peers, who get it too
 until it is here.
 
 `
@@ -32,8 +33,12 @@ const torrentPatience = 5 * time.Minute
 
 // downloadSettings are those of download.
 type downloadSettings struct {
-	torrent string // "": the argument
-	dir     string // "": the argument, or here
+	torrent string   // "": the argument
+	dir     string   // "": the argument, or here
+	peers   []string // to begin with
+	// of several files; both nil: all
+	spans    []metainfo.Span
+	patterns []string
 }
 
 func downloadSettingsTable() []setting {
@@ -43,6 +48,24 @@ func downloadSettingsTable() []setting {
 			set: func(s *settings, v string) error { s.download.torrent = v; return notEmpty(v) }},
 		{name: "dir", aliases: []string{"d"}, value: true, verbs: verbs, usage: "download into `DIR`",
 			set: func(s *settings, v string) error { s.download.dir = v; return notEmpty(v) }},
+		{name: "peer", value: true, many: true, verbs: verbs, usage: "begin with the peer at `HOST:PORT`",
+			set: func(s *settings, v string) error {
+				if _, _, err := net.SplitHostPort(v); err != nil {
+					return fmt.Errorf("%q is not HOST:PORT", v)
+				}
+				s.download.peers = append(s.download.peers, v)
+				return nil
+			}},
+		{name: "select", value: true, many: true, verbs: verbs,
+			usage: "of several files only those that `FILES` names: numbers, that count from 0 (0,3-5), or a pattern (*.iso)",
+			set: func(s *settings, v string) error {
+				if spans, err := metainfo.ParseSpans(v); err == nil {
+					s.download.spans = append(s.download.spans, spans...)
+					return nil
+				}
+				s.download.patterns = append(s.download.patterns, v)
+				return notEmpty(v)
+			}},
 	}
 }
 
@@ -170,7 +193,9 @@ func (t *torrentJob) load(ctx context.Context, log *slog.Logger) error {
 		defer cancel()
 	}
 	m := peers.Metadata{Worker: t.with.worker, Options: t.with.options, Reach: peers.Reach{Private: true}, Log: log}
-	data, err := m.Fetch(ctx, *t.link)
+	link := *t.link
+	link.Peers = append(link.Peers, t.settings.download.peers...)
+	data, err := m.Fetch(ctx, link)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}
@@ -189,6 +214,7 @@ func (t *torrentJob) bring(dir string) error {
 	if err := t.checkReport(); err != nil {
 		return err
 	}
+	t.makes = true
 	t.confine(fetcher.Request{Dest: t.env.path(t.dest)}, t.with, false, slog.New(slog.DiscardHandler))
 	ctx, stop := t.lifetime()
 	defer stop()
@@ -199,7 +225,7 @@ func (t *torrentJob) bring(dir string) error {
 		}
 		return t.fail(err)
 	}
-	m, err := metainfo.Parse(t.data, "")
+	m, err := metainfo.ParseAll(t.data)
 	if err != nil {
 		return &failure{status: exitFailed, file: t.name(), err: err, next: "torrent-xfer metainfo tells what is in it"}
 	}
@@ -208,10 +234,28 @@ func (t *torrentJob) bring(dir string) error {
 			next: "torrent-xfer metainfo tells what is in it"}
 	}
 	t.title, t.dest = m.Name, filepath.Join(dir, m.Name)
-	if err := t.checkPlaces(); err != nil {
-		return err
-	}
 	req := fetcher.Request{Dest: t.env.path(t.dest), Torrent: fetcher.TorrentHint{Metainfo: t.data}, Referrer: t.referrer}
+	var into *tree
+	if m.Files() == nil {
+		if err := t.checkPlaces(); err != nil {
+			return err
+		}
+	} else {
+		root, err := os.OpenRoot(t.env.path(dir))
+		if err != nil {
+			return t.fail(fmt.Errorf("%w: %w", fetcher.ErrWrite, err))
+		}
+		defer root.Close()
+		into = &tree{root: root, name: m.Name, files: m.Files(), want: make([]bool, len(m.Files()))}
+		spans := t.settings.download.spans
+		if t.link != nil && spans == nil && t.settings.download.patterns == nil {
+			spans = t.link.Select
+		}
+		if err := into.choose(spans, t.settings.download.patterns); err != nil {
+			return err
+		}
+		req.Dest, req.Whole, req.Wanted, req.Local = into.gathered(t.env.path(dir), m), true, into.ranges(), into
+	}
 	f := t.fetcher()
 	show := newDisplay(t.env, t.settings, printable(t.name()))
 	f.Hosts, f.OnEvent, f.Log, f.PeerPatience = hosts, show.event, show.log(), torrentPatience
@@ -219,7 +263,7 @@ func (t *torrentJob) bring(dir string) error {
 		host := ownHost(req, hosts, t.referrer != nil && proxied(t.env, t.referrer))
 		f.JoinSwarm = t.join(req, host, show.log())
 	}
-	result, err := f.Fetch(ctx, req)
+	result, err := t.fetch(ctx, f, req, m, into)
 	err = t.conclude(ctx, result, err, began, hosts, show)
 	if rerr := t.writeReport(result, err); rerr != nil && err == nil {
 		return &failure{status: exitWrite, file: t.name(), err: fmt.Errorf("the file is there, but not its report: %w", rerr)}
@@ -227,12 +271,35 @@ func (t *torrentJob) bring(dir string) error {
 	return err
 }
 
+// fetch has the file, or all files of into.
+func (t *torrentJob) fetch(ctx context.Context, f *fetcher.Fetcher, req fetcher.Request, m *metainfo.Manifest, into *tree) (*fetcher.Result, error) {
+	if into == nil {
+		return f.Fetch(ctx, req)
+	}
+	here := &fetcher.Result{Size: m.Size, Resumed: m.Size, Verified: "torrent", InfoHash: m.InfoHash}
+	if into.goOn(ctx, m, req.Dest) {
+		return here, into.split(ctx, req.Dest)
+	}
+	os.Remove(req.Dest) // of no use, if it is there
+	if into.isThere(ctx, m) {
+		return here, nil
+	}
+	result, err := f.Fetch(ctx, req)
+	if err == nil {
+		err = into.split(ctx, req.Dest)
+	}
+	return result, err
+}
+
 // join adds the peers that the link names.
 func (t *torrentJob) join(req fetcher.Request, host *peers.Host, log *slog.Logger) func(*metainfo.Manifest) (fetcher.Source, error) {
 	return func(m *metainfo.Manifest) (fetcher.Source, error) {
 		source, err := t.with.join(req, host, log)(m)
-		if s, ok := source.(*peers.Source); ok && t.link != nil {
-			s.Peers = t.link.Peers
+		if s, ok := source.(*peers.Source); ok {
+			s.Peers = t.settings.download.peers
+			if t.link != nil {
+				s.Peers = append(t.link.Peers, s.Peers...)
+			}
 		}
 		return source, err
 	}

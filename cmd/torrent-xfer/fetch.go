@@ -124,6 +124,7 @@ type download struct {
 	title    string   // what people know the file by; "": the last segment of url
 	dest     string   // as the user says it
 	from     caller
+	makes    bool           // directories where the file goes
 	follows  bool           // url is a metalink that is not wanted itself
 	metalink *metalink.File // that describes the file; nil: none
 	referrer *url.URL       // of the metalink; nil: it was none of the network
@@ -332,6 +333,9 @@ func (d *download) confine(req fetcher.Request, with *company, streamed bool, lo
 	to := reach{write: []string{dir}}
 	if streamed {
 		to.clear = []string{filepath.Dir(dir)} // its own directory has to go at the end
+	}
+	if d.makes {
+		to.shape = []string{dir}
 	}
 	if cache := d.env.cacheDir(); cache != "" {
 		to.write = append(to.write, cache)

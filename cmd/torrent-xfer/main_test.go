@@ -92,6 +92,7 @@ func TestScripts(t *testing.T) {
 			"tracker":   startTracker,
 			"announces": printAnnounces,
 			"seeder":    startSeeder,
+			"mktorrent": makeTorrent,
 		},
 	})
 }

@@ -83,6 +83,27 @@ sys.stdin.read()
 	}
 }
 
+// makeTorrent is "mktorrent v1|v2|hybrid PATH TORRENT [URL]": libtorrent makes a torrent of a directory, with a web seed.
+func makeTorrent(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: mktorrent v1|v2|hybrid PATH TORRENT [URL]")
+	}
+	out, err := exec.Command("/usr/bin/python3", append([]string{"-c", `
+import libtorrent as lt, os, sys
+kind, path, to = sys.argv[1:4]
+fs = lt.file_storage()
+lt.add_files(fs, path)
+c = lt.create_torrent(fs, 32 * 1024, *{"v1": [lt.create_torrent.v1_only], "v2": [lt.create_torrent.v2_only], "hybrid": []}[kind])
+for url in sys.argv[4:]:
+    c.add_url_seed(url)
+lt.set_piece_hashes(c, os.path.dirname(path))
+open(to, "wb").write(lt.bencode(c.generate()))
+`, args[0], ts.MkAbs(args[1]), ts.MkAbs(args[2])}, args[3:]...)...).CombinedOutput()
+	if err != nil {
+		ts.Fatalf("%v: %s", err, out)
+	}
+}
+
 // printAnnounces is "announces NAME FILE": it writes what a tracker heard, one announce a line.
 func printAnnounces(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {

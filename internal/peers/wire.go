@@ -56,7 +56,7 @@ const (
 type Start struct {
 	Seed     bool       `json:"seed"`             // not a download but finished files; there is no metainfo, and no trackers
 	Magnet   string     `json:"magnet,omitempty"` // not a download: the torrent of this link is looked for
-	Metainfo []byte     `json:"metainfo"`         // of a single-file torrent that was checked
+	Metainfo []byte     `json:"metainfo"`         // of a torrent that was checked
 	Trackers [][]string `json:"trackers"`         // in tiers
 	Peers    []string   `json:"peers,omitempty"`  // "host:port" of some to begin with
 	First    []string   `json:"first,omitempty"`  // on the torrent's own host: announced to before the others

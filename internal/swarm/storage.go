@@ -41,7 +41,12 @@ func (s pieceStorage) WriteAt(p []byte, off int64) (int, error) {
 	if !want {
 		return 0, errNotWanted
 	}
-	if err := s.e.link.Data(int((s.p.Offset()+off)/ours.BlockSize), p); err != nil {
+	block := p
+	if end := s.p.Offset() + off + int64(len(p)); len(p) < ours.BlockSize && end < s.e.size {
+		block = make([]byte, min(ours.BlockSize, int64(len(p))+s.e.size-end)) // the end of one of several v2 files, and padding
+		copy(block, p)
+	}
+	if err := s.e.link.Data(int((s.p.Offset()+off)/ours.BlockSize), block); err != nil {
 		return 0, err
 	}
 	return len(p), nil

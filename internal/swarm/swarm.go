@@ -48,6 +48,7 @@ type engine struct {
 	client  *torrent.Client
 	torrent *torrent.Torrent
 	info    *metainfo.Info
+	size    int64
 	filter  *filter
 	port    uint16 // that peers connect to
 	udp     string // network of UDP trackers
@@ -117,7 +118,8 @@ func Run(link *peers.Link, file io.ReaderAt) error {
 }
 
 func (e *engine) open(ctx context.Context, start peers.Start) error {
-	if _, err := ours.Parse(start.Metainfo, ""); err != nil {
+	checked, err := ours.ParseAll(start.Metainfo)
+	if err != nil {
 		return err // once more: this process trusts nobody
 	}
 	mi, err := metainfo.Load(bytes.NewReader(start.Metainfo))
@@ -132,7 +134,7 @@ func (e *engine) open(ctx context.Context, start peers.Start) error {
 	if err != nil {
 		return err
 	}
-	e.info = &info
+	e.info, e.size = &info, checked.Size
 	private := info.Private != nil && *info.Private
 	e.pieces, e.asked = make([]piece, info.NumPieces()), make([]int, info.NumPieces())
 	alog.Default.SetHandlers() // local discovery prints there
