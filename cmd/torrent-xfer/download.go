@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -294,6 +295,9 @@ func (t *torrentJob) fetch(ctx context.Context, f *fetcher.Fetcher, req fetcher.
 // join adds the peers that the link names.
 func (t *torrentJob) join(req fetcher.Request, host *peers.Host, log *slog.Logger) func(*metainfo.Manifest) (fetcher.Source, error) {
 	return func(m *metainfo.Manifest) (fetcher.Source, error) {
+		if slices.ContainsFunc(m.Files(), func(f metainfo.File) bool { return f.Size == 0 }) {
+			return nil, errors.New("the BitTorrent library crashes on torrents with empty files")
+		}
 		source, err := t.with.join(req, host, log)(m)
 		if s, ok := source.(*peers.Source); ok {
 			s.Peers = t.settings.download.peers
