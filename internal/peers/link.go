@@ -94,7 +94,7 @@ func (l *Link) Blame(peer, what string) error {
 func (l *Link) Found(metainfo []byte) error { return l.f.write(kindFound, metainfo) }
 
 // Alive is the sign of life of a worker that looks for a torrent.
-func (l *Link) Alive(peers int) error { return l.f.writeJSON(kindReport, Report{Peers: peers}) }
+func (l *Link) Alive() error { return l.f.write(kindAlive) }
 
 // Heard tells which of the first trackers answered first.
 func (l *Link) Heard(tracker string) error { return l.f.write(kindHeard, []byte(short(tracker))) }

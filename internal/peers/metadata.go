@@ -62,7 +62,7 @@ func (m *Metadata) Fetch(ctx context.Context, link metainfo.Magnet) ([]byte, err
 			return nil, p.why(err)
 		case kind == kindFound:
 			return link.Complete(data)
-		case kind == kindReport:
+		case kind == kindAlive:
 		case kind == kindNote && len(data) <= maxText:
 			if m.Log != nil {
 				m.Log.Info("peers", "said", string(data))

@@ -25,12 +25,6 @@ const (
 	kindWrong   = 'X' // piece, attempt, blocks
 	kindFirst   = 'E' // Start.First, if it is found later, as JSON
 	kindStop    = 'Q'
-	// To a worker that seeds, after kindStart.
-	kindAdd    = 'A' // list of Seed as JSON
-	kindRemove = 'R' // an ID
-	kindLimit  = 'U' // bytes/s as decimal digits
-	kindPause  = 'P' // "1" or "0"
-	kindInfo   = 'I' // an ID, its metainfo; nothing: there is none
 	// From the worker.
 	kindData  = 'D' // block, its bytes
 	kindCheck = 'C' // piece
@@ -38,12 +32,9 @@ const (
 	kindBlame = 'B' // a peer's address, a line feed, what it did
 	kindNote  = 'N' // text for people
 	kindHeard = 'J' // the first of kindFirst that answered
-	// From a worker that looks for a torrent, beside kindReport as a sign of life.
+	// From a worker that looks for a torrent.
 	kindFound = 'F' // metainfo
-	// From a worker that seeds.
-	kindReport = 'T' // Report as JSON
-	kindAsk    = 'M' // the ID of a torrent whose metainfo is wanted
-	kindDrop   = 'Z' // an ID, why it cannot be offered any more
+	kindAlive = 'A' // nothing: it is still looking
 )
 
 const (
@@ -52,9 +43,8 @@ const (
 	maxText      = 4 << 10
 )
 
-// Start tells the worker what to do. The zero value but for Seed: to seed what will be added.
+// Start tells the worker what to do.
 type Start struct {
-	Seed     bool       `json:"seed"`             // not a download but finished files; there is no metainfo, and no trackers
 	Magnet   string     `json:"magnet,omitempty"` // not a download: the torrent of this link is looked for
 	Metainfo []byte     `json:"metainfo"`         // of a torrent that was checked
 	Trackers [][]string `json:"trackers"`         // in tiers
@@ -78,15 +68,6 @@ type Options struct {
 	UserAgent   string        `json:"user_agent"`   // for HTTP trackers
 	Linger      time.Duration `json:"linger"`       // for the last announce; <= 0: 1 s
 	HeadStart   time.Duration `json:"head_start"`   // of the trackers on the torrent's own host, and to find them; <= 0: 100 ms
-}
-
-const usualLinger = time.Second
-
-func (o Options) linger() time.Duration {
-	if o.Linger <= 0 {
-		return usualLinger
-	}
-	return o.Linger
 }
 
 // Reach says which addresses of others may be spoken to. The zero value: public ones only.

@@ -82,7 +82,7 @@ func wait(link *peers.Link, t *torrent.Torrent, over <-chan error) error {
 		case err := <-over:
 			return err
 		case <-alive.C:
-			if err := link.Alive(len(t.PeerConns())); err != nil {
+			if err := link.Alive(); err != nil {
 				return nil
 			}
 			continue
