@@ -203,7 +203,7 @@ func TestOthersTakeFromUs(t *testing.T) {
 func TestMirrorsAndPeers(t *testing.T) {
 	s := newSite(t, 12<<20, mirrortest.Config{}, metainfo.Hybrid, 0)
 	s.seedAt(t, 4<<20)
-	s.hold(6<<20, s.joins(1))
+	s.hold(6<<20, s.has(8<<20)) // so two of them came from peers
 	r, err := s.fetch(within(t), "worker", nil)
 	if err != nil {
 		t.Fatal(err)

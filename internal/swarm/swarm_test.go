@@ -90,6 +90,7 @@ type site struct {
 	mirror   *mirrortest.Server
 	config   mirrortest.Config // of the mirror
 	joined   atomic.Int32      // downloads that were connected with a peer
+	done     atomic.Int64      // bytes in place, of the download that has most
 }
 
 const (
@@ -163,6 +164,9 @@ func (s *site) hold(at int64, until func() bool) {
 // joins is met when so many downloads were connected with a peer.
 func (s *site) joins(n int) func() bool { return func() bool { return int(s.joined.Load()) >= n } }
 
+// has is met when so many bytes are in place.
+func (s *site) has(n int64) func() bool { return func() bool { return s.done.Load() >= n } }
+
 // announces is met when so many downloads have announced that they begin.
 func (s *site) announces(n int) func() bool {
 	return func() bool { return s.tracker.Started() >= n }
@@ -235,6 +239,8 @@ func (s *site) fetch(ctx context.Context, kind string, change func(*fetcher.Fetc
 	f.OnEvent = func(e fetcher.Event) {
 		if e.Peers > 0 {
 			once.Do(func() { s.joined.Add(1) })
+		}
+		for most := s.done.Load(); e.Done > most && !s.done.CompareAndSwap(most, e.Done); most = s.done.Load() {
 		}
 		if listen != nil {
 			listen(e)
