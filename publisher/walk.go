@@ -15,7 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const maxDepth = 64 // of directories within each other
+const (
+	maxDepth    = 64                       // of directories within each other
+	longestName = 255 - len(torrentSuffix) // bytes of a file's name, so that its torrent has one that file systems take
+)
 
 // found is one name of a file that is to be published.
 type found struct {
@@ -161,6 +164,8 @@ func (p *publication) take(t *tree, dir folder, list []dirent, e dirent, file st
 	case f.size < p.choice.minSize:
 	case !utf8.ValidString(e.name) || strings.ContainsFunc(e.name, unicode.IsControl):
 		p.problem(file, errors.New("its name is not UTF-8, or has control characters in it"))
+	case len(e.name) > longestName:
+		p.problem(file, errors.New("its name is too long for a torrent's to be made of it"))
 	default:
 		f.path = file
 		f.fresh = p.state != nil && p.isFresh(f, dir, list, e.name)
