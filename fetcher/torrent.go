@@ -537,9 +537,12 @@ func (j *job) salvage(ctx context.Context) {
 		return
 	}
 	j.local = false
+	j.sink.mu.Lock()
+	disk := j.sink.feeds[0]
+	j.sink.mu.Unlock()
 	var readers sync.WaitGroup
 	if j.req.Local != nil {
-		readers.Go(func() { j.sink.takeFrom(ctx, j.req.Local, math.MaxInt64, j.sink.feeds[0]) })
+		readers.Go(func() { j.sink.takeFrom(ctx, j.req.Local, math.MaxInt64, disk) })
 	}
 	for _, path := range []string{j.req.Dest, j.sink.file.Name()} {
 		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -549,7 +552,7 @@ func (j *job) salvage(ctx context.Context) {
 		readers.Go(func() {
 			defer f.Close()
 			if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-				j.sink.takeFrom(ctx, f, info.Size(), j.sink.feeds[0])
+				j.sink.takeFrom(ctx, f, info.Size(), disk)
 			}
 		})
 	}
