@@ -177,14 +177,22 @@ func TestFromAria2(t *testing.T) {
 
 // Other clients get pieces from a download that is under way.
 func TestOthersTakeFromUs(t *testing.T) {
-	for kind, start := range map[string]func(*site, *testing.T) string{
-		"libtorrent": func(s *site, t *testing.T) string { return s.libtorrent(t, false, 0) },
-		"aria2":      func(s *site, t *testing.T) string { return s.aria2(t, false) },
+	type client func(*site, *testing.T) string
+	libtorrent := func(s *site, t *testing.T) string { return s.libtorrent(t, false, 0) }
+	for _, c := range []struct {
+		kind    string
+		version metainfo.Version
+		start   client
+	}{
+		{"libtorrent v1", metainfo.V1, libtorrent},
+		{"libtorrent v2", metainfo.V2, libtorrent},
+		{"libtorrent hybrid", metainfo.Hybrid, libtorrent},
+		{"aria2 v1", metainfo.V1, func(s *site, t *testing.T) string { return s.aria2(t, false) }},
 	} {
-		t.Run(kind, func(t *testing.T) {
+		t.Run(c.kind, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, 8<<20, mirrortest.Config{}, metainfo.V1, 0)
-			taken := filepath.Join(start(s, t), name)
+			s := newSite(t, 8<<20, mirrortest.Config{}, c.version, 0)
+			taken := filepath.Join(c.start(s, t), name)
 			s.hold(4<<20, func() bool {
 				info, err := os.Stat(taken)
 				return err == nil && info.Sys().(*syscall.Stat_t).Blocks*512 >= 1<<20
