@@ -64,10 +64,14 @@ s = lt.session({"listen_interfaces": "127.0.0.1:0", "enable_dht": False, "enable
 local = s.get_peer_class(lt.session.local_peer_class_id)
 local["upload_limit"] = int(rate)
 s.set_peer_class(lt.session.local_peer_class_id, local)
-h = s.add_torrent({"ti": lt.torrent_info(file), "save_path": dir, "flags": getattr(lt.torrent_flags, flag)})
+p = lt.parse_magnet_uri(file) if file.startswith("magnet:") else lt.add_torrent_params()
+if not file.startswith("magnet:"):
+    p.ti = lt.torrent_info(file)
+p.save_path, p.flags = dir, getattr(lt.torrent_flags, flag)
+s.add_torrent(p)
 print(s.listen_port(), flush=True)
 sys.stdin.read()
-`, filepath.Join(dir, "t.torrent"), dir, fmt.Sprint(rate), flag)
+`, s.given(t, dir), dir, fmt.Sprint(rate), flag)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +90,19 @@ sys.stdin.read()
 	}
 	s.tracker.Add(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
 	return dir
+}
+
+// given is what another client is given: the torrent that is in dir, or the link to it.
+func (s *site) given(t testing.TB, dir string) string {
+	t.Helper()
+	if !s.byLink {
+		return filepath.Join(dir, "t.torrent")
+	}
+	d, err := metainfo.Describe(s.torrent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Magnet
 }
 
 // others is a directory for another client, with the torrent and perhaps the file in it.
@@ -118,7 +135,7 @@ func (s *site) aria2(t *testing.T, seeds bool) (dir string) {
 	l.Close()
 	dir = s.others(t, seeds)
 	cmd := exec.Command("aria2c", "--no-conf", "--quiet", "--dir", dir, "--listen-port", port, "--enable-dht=false", "--bt-enable-lpd=false",
-		"--check-integrity=true", "--allow-overwrite=true", "--seed-ratio=0", "--file-allocation=none", filepath.Join(dir, "t.torrent"))
+		"--check-integrity=true", "--allow-overwrite=true", "--seed-ratio=0", "--file-allocation=none", s.given(t, dir))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -177,33 +194,43 @@ func TestFromAria2(t *testing.T) {
 
 // Other clients get pieces from a download that is under way.
 func TestOthersTakeFromUs(t *testing.T) {
-	type client func(*site, *testing.T) string
 	libtorrent := func(s *site, t *testing.T) string { return s.libtorrent(t, false, 0) }
+	aria2 := func(s *site, t *testing.T) string { return s.aria2(t, false) }
 	for _, c := range []struct {
 		kind    string
 		version metainfo.Version
-		start   client
+		start   func(*site, *testing.T) string
+		byLink  bool
 	}{
-		{"libtorrent v1", metainfo.V1, libtorrent},
-		{"libtorrent v2", metainfo.V2, libtorrent},
-		{"libtorrent hybrid", metainfo.Hybrid, libtorrent},
-		{"aria2 v1", metainfo.V1, func(s *site, t *testing.T) string { return s.aria2(t, false) }},
+		{"libtorrent v1", metainfo.V1, libtorrent, false},
+		{"libtorrent v2", metainfo.V2, libtorrent, false},
+		{"libtorrent hybrid", metainfo.Hybrid, libtorrent, false},
+		{"aria2 v1", metainfo.V1, aria2, false},
+		{"libtorrent v1 by magnet", metainfo.V1, libtorrent, true},
+		{"libtorrent v2 by magnet", metainfo.V2, libtorrent, true},
+		{"libtorrent hybrid by magnet", metainfo.Hybrid, libtorrent, true},
+		{"aria2 v1 by magnet", metainfo.V1, aria2, true},
 	} {
 		t.Run(c.kind, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, 8<<20, mirrortest.Config{}, c.version, 0)
+			s.byLink = c.byLink
 			taken := filepath.Join(c.start(s, t), name)
 			s.hold(4<<20, func() bool {
 				info, err := os.Stat(taken)
 				return err == nil && info.Sys().(*syscall.Stat_t).Blocks*512 >= 1<<20
 			})
-			r, err := s.fetch(within(t), "worker", nil)
+			_, err := s.fetch(within(t), "worker", func(f *fetcher.Fetcher, _ *fetcher.Request) {
+				f.JoinSwarm = s.with(f.JoinSwarm, func(p *peers.Source) { p.Options.Linger = patience })
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.Uploaded < 1<<20 {
-				t.Errorf("%d bytes were given", r.Uploaded)
-			}
+			eventually(t, "the tracker is not told what was given", func() bool {
+				return slices.ContainsFunc(s.tracker.Log(), func(a trackertest.Announce) bool {
+					return strings.HasPrefix(a.PeerID, "-TX") && a.Event == "stopped" && a.Uploaded >= 1<<20
+				})
+			})
 		})
 	}
 }

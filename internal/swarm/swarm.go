@@ -395,7 +395,7 @@ func (e *engine) offer(done <-chan struct{}) {
 			stats := e.torrent.Stats()
 			uploaded := stats.BytesWrittenData.Int64()
 			took = time.Since(now)
-			if len(conns) == lastConns && uploaded>>20 == lastUploaded>>20 && slices.Equal(had, lastHad) && slices.Equal(asked, lastAsked) && now.Sub(told) < aliveEvery {
+			if len(conns) == lastConns && (uploaded == lastUploaded || now.Sub(told) < offerAnyway) && slices.Equal(had, lastHad) && slices.Equal(asked, lastAsked) && now.Sub(told) < aliveEvery {
 				continue
 			}
 			lastConns, lastUploaded, lastHad, lastAsked, told = len(conns), uploaded, had, asked, now

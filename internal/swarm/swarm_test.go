@@ -87,6 +87,7 @@ type site struct {
 	torrent  []byte
 	manifest *metainfo.Manifest
 	tracker  *trackertest.Tracker
+	byLink   bool // other clients are given a magnet link, not the torrent
 	mirror   *mirrortest.Server
 	config   mirrortest.Config // of the mirror
 	joined   atomic.Int32      // downloads that were connected with a peer
