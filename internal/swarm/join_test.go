@@ -213,7 +213,7 @@ func TestOthersTakeFromUs(t *testing.T) {
 	} {
 		t.Run(c.kind, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, 8<<20, mirrortest.Config{}, c.version, 0)
+			s := newSite(t, 8<<20+12345, mirrortest.Config{}, c.version, 0)
 			s.byLink = c.byLink
 			taken := filepath.Join(c.start(s, t), name)
 			s.hold(4<<20, func() bool {

@@ -268,6 +268,10 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 		switch m.Type {
 		case pp.Have, pp.Bitfield, pp.HaveAll, pp.HaveNone:
 			e.note(-1, 0)
+		case pp.Request:
+			if e.asksForPadding(m) {
+				m.Keepalive = true // which the client passes over; it would end the connection instead
+			}
 		}
 	}
 	cfg.Callbacks.PeerClosed = append(cfg.Callbacks.PeerClosed, func(*torrent.Peer) { e.note(-1, 0) })
@@ -277,6 +281,16 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 		e.gave(r.Peer.RemoteAddr.String(), int(r.Message.Index), int(r.Message.Begin)/ours.BlockSize)
 	})
 	return cfg, nil
+}
+
+// asksForPadding reports whether a block is asked for with what follows the end of a file in a v2 torrent: libtorrent 2.0.8 believes
+// that there is padding. It does not get that block.
+func (e *engine) asksForPadding(m *pp.Message) bool {
+	if e.info == nil || e.info.HasV1() || int(m.Index) >= len(e.pieces) || m.Length > ours.BlockSize {
+		return false
+	}
+	end := int64(m.Begin) + int64(m.Length)
+	return end > e.info.Piece(int(m.Index)).Length() && end <= e.info.PieceLength
 }
 
 // flat are the trackers of all tiers but those of other kinds than HTTP and UDP.
