@@ -110,6 +110,8 @@ type Fetcher struct {
 	ConnectTimeout time.Duration
 	// StallTimeout is how long a source may be silent before it is set aside. <= 0: 10 s.
 	StallTimeout time.Duration
+
+	leastDoubt time.Duration // 0: the constant of that name
 }
 
 // Result tells how a file came to be.

@@ -289,6 +289,7 @@ func TestDigestHeaderFindsTheLiar(t *testing.T) {
 					t.Run(fmt.Sprintf("%d/%s/%d/%v", size, name, honest, first), func(t *testing.T) {
 						t.Parallel()
 						w := newWorld(t, size)
+						w.fetcher.StallTimeout = time.Minute
 						liar := mirrortest.Config{Rate: 8 << 20, Faults: []mirrortest.Fault{lies[name]}}
 						good := mirrortest.Config{Rate: 8 << 20}
 						digest := "Digest: SHA-256=" + sum256(w.data)
@@ -339,6 +340,7 @@ func TestDigestHeaderAgainstTwins(t *testing.T) {
 			t.Run(fmt.Sprint(i, lies), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, 6<<20)
+				w.fetcher.StallTimeout = time.Minute
 				w.mirror(saying(mirrortest.Config{Rate: 8 << 20}, "Digest: SHA-256="+sum256(w.data)))
 				twin := mirrortest.Config{Rate: 8 << 20}
 				for k := range lies {

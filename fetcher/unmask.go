@@ -2,6 +2,7 @@ package fetcher
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 
 const (
 	compareBytes = 1 << 20
-	toldTime     = time.Second // least time to compare what a digest that gives way does not fit, in all; else as long as the download took
+	leastDoubt   = time.Second // least time to compare what a digest that gives way does not fit, in all; else as long as the download took
 )
 
 // unmask is called when everything is in place and the digest says no. It finds out who lied and gives up what that
@@ -180,7 +181,7 @@ func (j *job) compare(ctx context.Context) (done bool, err error) {
 	limited, told := ctx, !j.expect.digest()
 	if told {
 		if j.toldEnds.IsZero() {
-			j.toldEnds = time.Now().Add(max(toldTime, time.Since(j.begun)))
+			j.toldEnds = time.Now().Add(max(cmp.Or(j.leastDoubt, leastDoubt), time.Since(j.begun)))
 		}
 		var cancel context.CancelFunc
 		limited, cancel = context.WithDeadline(ctx, j.toldEnds)
