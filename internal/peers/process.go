@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // process is a worker.
@@ -23,7 +25,7 @@ var workerEnv = []string{"TORRENT_MAX_ACTIVE_PIECE_HASHERS=64"}
 
 // launch starts a worker. It inherits nothing but its end of a socket pair, and file as descriptor 3.
 func launch(worker string, file *os.File) (*process, error) {
-	mine, theirs, err := socketPair()
+	mine, theirs, err := socketPair(unix.SOCK_STREAM)
 	if err != nil {
 		return nil, err
 	}

@@ -7,9 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// packets is the kind of socket that keeps messages apart.
+const packets = unix.SOCK_SEQPACKET
+
 // socketPair connects two processes. ours can be waited for with a deadline.
-func socketPair() (ours, theirs *os.File, err error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+func socketPair(kind int) (ours, theirs *os.File, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, err
 	}

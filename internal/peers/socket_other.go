@@ -9,11 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// packets is the kind of socket that keeps messages apart.
+const packets = unix.SOCK_DGRAM
+
 // socketPair connects two processes. ours can be waited for with a deadline.
-func socketPair() (ours, theirs *os.File, err error) {
+func socketPair(kind int) (ours, theirs *os.File, err error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	pair, err := unix.Socketpair(unix.AF_UNIX, kind, 0)
 	if err != nil {
 		return nil, nil, err
 	}

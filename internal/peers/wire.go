@@ -25,6 +25,12 @@ const (
 	kindWrong   = 'X' // piece, attempt, blocks
 	kindFirst   = 'E' // Start.First, if it is found later, as JSON
 	kindStop    = 'Q'
+	// To a worker that seeds, after kindStart.
+	kindAdd    = '+' // list of Seed as JSON
+	kindRemove = '-' // an ID
+	kindLimit  = 'U' // bytes/s as decimal digits
+	kindPause  = 'P' // "1" or "0"
+	kindInfo   = 'I' // an ID, its metainfo; nothing: there is none
 	// From the worker.
 	kindData  = 'D' // block, its bytes
 	kindCheck = 'C' // piece
@@ -35,6 +41,10 @@ const (
 	// From a worker that looks for a torrent.
 	kindFound = 'F' // metainfo
 	kindAlive = 'A' // nothing: it is still looking
+	// From a worker that seeds.
+	kindReport = 'T' // Report as JSON
+	kindAsk    = 'M' // the ID of a torrent whose metainfo is wanted
+	kindDrop   = 'Z' // an ID, why it cannot be offered any more
 )
 
 const (
@@ -43,8 +53,9 @@ const (
 	maxText      = 4 << 10
 )
 
-// Start tells the worker what to do.
+// Start tells the worker what to do. The zero value but for Seed: to seed what will be added.
 type Start struct {
+	Seed     bool       `json:"seed"`             // not a download but finished files; there is no metainfo, and no trackers
 	Magnet   string     `json:"magnet,omitempty"` // not a download: the torrent of this link is looked for
 	Metainfo []byte     `json:"metainfo"`         // of a torrent that was checked
 	Trackers [][]string `json:"trackers"`         // in tiers
@@ -68,6 +79,15 @@ type Options struct {
 	UserAgent   string        `json:"user_agent"`   // for HTTP trackers
 	Linger      time.Duration `json:"linger"`       // for the last announce; <= 0: 1 s
 	HeadStart   time.Duration `json:"head_start"`   // of the trackers on the torrent's own host, and to find them; <= 0: 100 ms
+}
+
+const usualLinger = time.Second
+
+func (o Options) linger() time.Duration {
+	if o.Linger <= 0 {
+		return usualLinger
+	}
+	return o.Linger
 }
 
 // Reach says which addresses of others may be spoken to. The zero value: public ones only.

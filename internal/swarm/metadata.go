@@ -37,7 +37,7 @@ func findMetadata(link *peers.Link, start peers.Start) error {
 	}
 	defer e.client.Close()
 	if start.Options.DHT {
-		if err := e.joinDHT(cfg); err != nil {
+		if _, err := joinDHT(e.client, cfg); err != nil {
 			return err
 		}
 	}

@@ -7,22 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
-	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/anacrolix/dht/v2"
 	alog "github.com/anacrolix/log"
 	"github.com/anacrolix/torrent"
 	"github.com/anacrolix/torrent/metainfo"
-	"github.com/anacrolix/torrent/mse"
 	pp "github.com/anacrolix/torrent/peer_protocol"
-	"golang.org/x/time/rate"
 
 	ours "torrent-xfer/metainfo"
 
@@ -88,10 +84,15 @@ var (
 
 // Run speaks to the peers of the torrent that link names, until link stops it. file is read for pieces that are verified.
 // The error says why there is nothing to be had from peers; whatever panics in the library panics.
-func Run(link *peers.Link, file io.ReaderAt) error {
+// If link names none, finished files are seeded, and file is the socket over which they come.
+func Run(link *peers.Link, file *os.File) error {
 	start, err := link.Start()
 	if err != nil {
 		return err
+	}
+	alog.Default.SetHandlers() // local discovery prints there
+	if start.Seed {
+		return seed(link, start, file)
 	}
 	if start.Magnet != "" {
 		return findMetadata(link, start)
@@ -137,7 +138,6 @@ func (e *engine) open(ctx context.Context, start peers.Start) error {
 	e.info, e.size = &info, checked.Size
 	private := info.Private != nil && *info.Private
 	e.pieces, e.asked = make([]piece, info.NumPieces()), make([]int, info.NumPieces())
-	alog.Default.SetHandlers() // local discovery prints there
 	cfg, err := e.config(start.Options, start.Reach, private)
 	if err != nil {
 		return err
@@ -146,7 +146,7 @@ func (e *engine) open(ctx context.Context, start peers.Start) error {
 		return err
 	}
 	if start.Options.DHT && !private {
-		if err := e.joinDHT(cfg); err != nil {
+		if _, err := joinDHT(e.client, cfg); err != nil {
 			e.client.Close()
 			return err
 		}
@@ -189,81 +189,30 @@ func (e *engine) setOut(cfg *torrent.ClientConfig, t *torrent.Torrent, hashes []
 	e.announcer = newAnnouncer(e, agent)
 }
 
-// joinDHT opens the DHT's socket, at the port that peers connect to. The client itself would share a socket of uTP.
-func (e *engine) joinDHT(cfg *torrent.ClientConfig) error {
-	network := "udp"
-	if cfg.DisableIPv6 {
-		network = "udp4"
-	}
-	c, err := net.ListenPacket(network, net.JoinHostPort(cfg.ListenHost(network), strconv.Itoa(e.client.LocalPort())))
-	if err != nil {
-		return err
-	}
-	server, err := e.client.NewAnacrolixDhtServer(c)
-	if err != nil {
-		c.Close()
-		return err
-	}
-	e.client.AddDhtServer(torrent.AnacrolixDhtServerWrapper{Server: server})
-	return nil
-}
-
-// config has the client do what we want of it and nothing else.
+// config has the client do what a download wants of it.
 func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torrent.ClientConfig, error) {
 	f, err := newFilter(reach, o.Block)
 	if err != nil {
 		return nil, err
 	}
 	e.filter = f
-	cfg := torrent.NewDefaultClientConfig()
-	cfg.ListenPort = o.Port
-	if o.Interface != "" {
-		if err := listenAt(cfg, o.Interface); err != nil {
-			return nil, err
-		}
+	cfg, err := clientConfig(o, f)
+	if err != nil {
+		return nil, err
 	}
-	cfg.NoDefaultPortForwarding = true
-	cfg.DisableTrackers = true // see announcer
-	cfg.DisableUTP, cfg.DisableWebtorrent, cfg.DisableWebseeds = true, true, true
-	cfg.NoDHT = true // ours has a socket of its own, see joinDHT
 	cfg.DisablePEX = private
-	cfg.DhtStartingNodes = func(network string) dht.StartingNodesGetter {
-		return func() ([]dht.Addr, error) {
-			if len(o.DHTNodes) > 0 {
-				return dht.ResolveHostPorts(o.DHTNodes)
-			}
-			return dht.GlobalBootstrapAddrs(network)
-		}
-	}
 	if !o.NoLPD && !private {
 		cfg.LocalServiceDiscovery = &torrent.LocalServiceDiscoveryConfig{}
 		if _, err := net.InterfaceByName(o.Interface); err == nil {
 			cfg.LocalServiceDiscovery.Ifi = o.Interface
 		}
 	}
-	cfg.Seed = true // give as soon as there is something to give
-	if o.LimitUpload > 0 {
-		cfg.UploadRateLimiter = rate.NewLimiter(rate.Limit(o.LimitUpload), max(int(min(o.LimitUpload, 1<<20)), ours.BlockSize))
-	}
 	cfg.EstablishedConnsPerTorrent = defaultPeers
 	if o.MaxPeers > 0 {
 		cfg.EstablishedConnsPerTorrent = o.MaxPeers
 	}
-	cfg.MaxAllocPeerRequestDataPerConn = queuePerPeer
-	cfg.Bep20 = peerIDPrefix
-	cfg.HTTPUserAgent, cfg.ExtendedHandshakeClientVersion = o.UserAgent, o.UserAgent
 	cfg.PieceHashersPerTorrent = 64 // that only wait for a verdict
 	cfg.DefaultStorage = storageOf{e}
-	cfg.Slogger = slog.New(slog.DiscardHandler)
-	switch o.Encryption {
-	case "require":
-		cfg.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{Preferred: true, RequirePreferred: true}
-		cfg.CryptoProvides = mse.CryptoMethodRC4
-		cfg.CryptoSelector = func(mse.CryptoMethod) mse.CryptoMethod { return mse.CryptoMethodRC4 }
-	case "never":
-		cfg.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{Preferred: false, RequirePreferred: true}
-	}
-	cfg.IPBlocklist = f
 	cfg.Callbacks.ReadMessage = func(_ *torrent.PeerConn, m *pp.Message) {
 		switch m.Type {
 		case pp.Have, pp.Bitfield, pp.HaveAll, pp.HaveNone:
@@ -298,42 +247,6 @@ func flat(tiers ...[]string) []string {
 	return slices.DeleteFunc(slices.Concat(tiers...), func(u string) bool {
 		return !strings.HasPrefix(u, "http://") && !strings.HasPrefix(u, "https://") && !strings.HasPrefix(u, "udp://")
 	})
-}
-
-// listenAt has the client listen at an address, or at those of an interface, and speak to peers of their kind only.
-func listenAt(cfg *torrent.ClientConfig, name string) error {
-	var ips []netip.Addr
-	if ip, err := netip.ParseAddr(name); err == nil {
-		ips = append(ips, ip)
-	} else {
-		i, err := net.InterfaceByName(name)
-		if err != nil {
-			return err
-		}
-		addrs, err := i.Addrs()
-		if err != nil {
-			return err
-		}
-		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
-				ips = append(ips, p.Addr())
-			}
-		}
-	}
-	hosts := map[string]string{} // by the last character of the network
-	for _, ip := range ips {
-		if ip.Is4() {
-			hosts["4"] = ip.String()
-		} else {
-			hosts["6"] = ip.String()
-		}
-	}
-	if len(hosts) == 0 {
-		return fmt.Errorf("interface %s has no address", name)
-	}
-	cfg.DisableIPv4, cfg.DisableIPv6 = hosts["4"] == "", hosts["6"] == ""
-	cfg.ListenHost = func(network string) string { return hosts[network[len(network)-1:]] }
-	return nil
 }
 
 // note counts requests for a piece (-1: none) and remembers that there is something new to offer. The client's lock is held.

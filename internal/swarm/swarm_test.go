@@ -48,6 +48,11 @@ func worker(kind string) int {
 		time.AfterFunc(300*time.Millisecond, func() { panic("the library is wrong") })
 	case "worker-panic-later":
 		link = &panicking{ReadWriter: conn}
+	case "worker-panics-once":
+		if f, err := os.OpenFile(os.Args[0]+"-was-here", os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+			f.Close()
+			time.AfterFunc(1500*time.Millisecond, func() { panic("the library is wrong") })
+		}
 	case "worker-killed":
 		time.AfterFunc(300*time.Millisecond, func() { syscall.Kill(os.Getpid(), syscall.SIGKILL) })
 	case "worker-rubbish":

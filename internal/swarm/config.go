@@ -1,0 +1,130 @@
+package swarm
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/anacrolix/dht/v2"
+	"github.com/anacrolix/torrent"
+	"github.com/anacrolix/torrent/mse"
+	"golang.org/x/time/rate"
+
+	ours "torrent-xfer/metainfo"
+
+	"torrent-xfer/internal/peers"
+)
+
+// clientConfig has the client do what we want of it and nothing else.
+func clientConfig(o peers.Options, f *filter) (*torrent.ClientConfig, error) {
+	cfg := torrent.NewDefaultClientConfig()
+	cfg.ListenPort = o.Port
+	if o.Interface != "" {
+		if err := listenAt(cfg, o.Interface); err != nil {
+			return nil, err
+		}
+	}
+	cfg.NoDefaultPortForwarding = true
+	cfg.DisableTrackers = true // see announcer and rounds
+	cfg.DisableUTP, cfg.DisableWebtorrent, cfg.DisableWebseeds = true, true, true
+	cfg.NoDHT = true // ours has a socket of its own, see joinDHT
+	cfg.DhtStartingNodes = func(network string) dht.StartingNodesGetter {
+		return func() ([]dht.Addr, error) {
+			if len(o.DHTNodes) > 0 {
+				return dht.ResolveHostPorts(o.DHTNodes)
+			}
+			return dht.GlobalBootstrapAddrs(network)
+		}
+	}
+	cfg.Seed = true // give as soon as there is something to give
+	cfg.UploadRateLimiter = rate.NewLimiter(uploadRate(o.LimitUpload))
+	cfg.MaxAllocPeerRequestDataPerConn = queuePerPeer
+	cfg.Bep20 = peerIDPrefix
+	cfg.HTTPUserAgent, cfg.ExtendedHandshakeClientVersion = o.UserAgent, o.UserAgent
+	cfg.Slogger = slog.New(slog.DiscardHandler)
+	switch o.Encryption {
+	case "require":
+		cfg.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{Preferred: true, RequirePreferred: true}
+		cfg.CryptoProvides = mse.CryptoMethodRC4
+		cfg.CryptoSelector = func(mse.CryptoMethod) mse.CryptoMethod { return mse.CryptoMethodRC4 }
+	case "never":
+		cfg.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{Preferred: false, RequirePreferred: true}
+	}
+	cfg.IPBlocklist = f
+	return cfg, nil
+}
+
+// uploadRate is what a limiter is made of; limit <= 0: none.
+func uploadRate(limit int64) (rate.Limit, int) {
+	if limit <= 0 {
+		return rate.Inf, ours.BlockSize
+	}
+	return rate.Limit(limit), max(int(min(limit, 1<<20)), ours.BlockSize)
+}
+
+// joinDHT opens the DHT's socket, at the port that peers connect to. The client itself would share a socket of uTP.
+func joinDHT(client *torrent.Client, cfg *torrent.ClientConfig) (*dht.Server, error) {
+	network := "udp"
+	if cfg.DisableIPv6 {
+		network = "udp4"
+	}
+	c, err := net.ListenPacket(network, net.JoinHostPort(cfg.ListenHost(network), strconv.Itoa(client.LocalPort())))
+	if err != nil {
+		return nil, err
+	}
+	server, err := client.NewAnacrolixDhtServer(c)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	client.AddDhtServer(torrent.AnacrolixDhtServerWrapper{Server: server})
+	return server, nil
+}
+
+// tiersOf are the trackers of tiers but those of other kinds than HTTP and UDP.
+func tiersOf(tiers [][]string) (kept [][]string) {
+	for _, tier := range tiers {
+		if tier = flat(tier); len(tier) > 0 {
+			kept = append(kept, tier)
+		}
+	}
+	return kept
+}
+
+// listenAt has the client listen at an address, or at those of an interface, and speak to peers of their kind only.
+func listenAt(cfg *torrent.ClientConfig, name string) error {
+	var ips []netip.Addr
+	if ip, err := netip.ParseAddr(name); err == nil {
+		ips = append(ips, ip)
+	} else {
+		i, err := net.InterfaceByName(name)
+		if err != nil {
+			return err
+		}
+		addrs, err := i.Addrs()
+		if err != nil {
+			return err
+		}
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
+				ips = append(ips, p.Addr())
+			}
+		}
+	}
+	hosts := map[string]string{} // by the last character of the network
+	for _, ip := range ips {
+		if ip.Is4() {
+			hosts["4"] = ip.String()
+		} else {
+			hosts["6"] = ip.String()
+		}
+	}
+	if len(hosts) == 0 {
+		return fmt.Errorf("interface %s has no address", name)
+	}
+	cfg.DisableIPv4, cfg.DisableIPv6 = hosts["4"] == "", hosts["6"] == ""
+	cfg.ListenHost = func(network string) string { return hosts[network[len(network)-1:]] }
+	return nil
+}
