@@ -58,7 +58,8 @@ func (s *site) offers(t testing.TB, at netip.AddrPort) bool {
 	return got != nil && string(got) == string(s.content[:len(got)])
 }
 
-// leech has another client, libtorrent, fetch the file from the seeding alone.
+// leech has another client, libtorrent, fetch the file from the seeding alone. It may need a second try: of a hybrid torrent it
+// takes a peer for one of the other swarm if the tracker's second answer comes during the handshake.
 func (s *site) leech(t testing.TB, status func() peers.SeedingStatus, encryption string) []byte {
 	t.Helper()
 	const python = "/usr/bin/python3"
@@ -76,7 +77,7 @@ import libtorrent as lt, sys, time
 file, dir, port, policy = sys.argv[1:]
 s = lt.session({"listen_interfaces": "127.0.0.1:0", "enable_dht": False, "enable_lsd": False, "enable_upnp": False, "enable_natpmp": False,
                 "allow_multiple_connections_per_ip": True, "enable_outgoing_utp": False, "enable_incoming_utp": False,
-                "out_enc_policy": int(policy), "in_enc_policy": int(policy), "prefer_rc4": policy == "0"})
+                "out_enc_policy": int(policy), "in_enc_policy": int(policy), "prefer_rc4": policy == "0", "min_reconnect_time": 1})
 h = s.add_torrent({"ti": lt.torrent_info(file), "save_path": dir})
 end = time.time() + 40
 while not h.status().is_seeding and time.time() < end:

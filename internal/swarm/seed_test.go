@@ -114,13 +114,18 @@ func TestSeed(t *testing.T) {
 	}
 }
 
-// What the client library of others fetches, encrypted or not.
+// What the client library of others fetches, encrypted or not. The v2 torrent ends with a whole block: libtorrent 2.0.8 takes the
+// last block of any other for a whole one too, and asks for bytes that are none of the file.
 func TestSeedLibtorrent(t *testing.T) {
 	for kind, version := range map[string]metainfo.Version{"v1": metainfo.V1, "v2": metainfo.V2, "hybrid": metainfo.Hybrid} {
 		for _, encryption := range []string{"", "require"} {
 			t.Run(kind+encryption, func(t *testing.T) {
 				t.Parallel()
-				s := newSite(t, 1<<20+12345, mirrortest.Config{}, version, 0)
+				size := 1<<20 + 12345
+				if version == metainfo.V2 {
+					size = 1 << 20
+				}
+				s := newSite(t, size, mirrortest.Config{}, version, 0)
 				k := s.keep(t, "worker", func(p *peers.Seeding) { p.Options.Encryption = encryption })
 				k.Add(k.t)
 				announced(t, s.tracker)
@@ -132,24 +137,24 @@ func TestSeedLibtorrent(t *testing.T) {
 	}
 }
 
+// A worker that crashes is started again and offers what it has offered before.
 func TestSeedCrash(t *testing.T) {
-	s := newSite(t, 8<<20, mirrortest.Config{}, metainfo.Hybrid, 0)
-	k := s.keep(t, "worker-panics-once", func(p *peers.Seeding) { p.Options.LimitUpload = 4 << 20 })
+	s := newSite(t, 1<<20, mirrortest.Config{}, metainfo.Hybrid, 0)
+	k := s.keep(t, "worker-panics-once", nil)
 	k.Add(k.t)
 	announced(t, s.tracker)
-	done := make(chan error, 1)
-	go func() {
-		_, err := s.fetch(within(t), "worker", dead)
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	if _, err := s.fetch(within(t), "worker", dead); err != nil {
 		t.Error(err)
 	}
-	st := k.Status()
-	if st.Restarts == 0 {
-		t.Fatal("the worker has not crashed")
+	eventually(t, "the worker has not crashed, or is not there again", func() bool {
+		st := k.Status()
+		return st.Restarts == 1 && st.Port != 0
+	})
+	before := k.Status().Uploaded
+	if !s.offers(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(k.Status().Port))) {
+		t.Error("the second worker does not offer the file")
 	}
-	eventually(t, "both workers' bytes are not counted", func() bool { return k.Status().Uploaded >= int64(len(s.content))*9/10 })
+	eventually(t, "the second worker's bytes are not counted", func() bool { return k.Status().Uploaded > before })
 }
 
 func TestSeedPauseRemove(t *testing.T) {
@@ -251,11 +256,10 @@ func TestSeedChanges(t *testing.T) {
 	}
 	f.WriteAt(make([]byte, 1<<20), 4<<20)
 	f.Close()
-	select {
-	case <-k.dropped:
-	case <-time.After(30 * time.Second):
-		t.Error("it is still offered")
-	}
+	eventually(t, "it is still offered", func() bool {
+		s.offers(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(k.Status().Port)))
+		return len(k.dropped) > 0
+	})
 	cancel()
 	all.Wait()
 }
@@ -304,7 +308,8 @@ func TestSeedDescriptors(t *testing.T) {
 			t.Fatalf("nothing of %x", h)
 		}
 	}
-	if n := openFiles(t, k.file); n > 128 || n == 0 {
-		t.Errorf("%d descriptors of the file are open", n)
-	}
+	eventually(t, "too many descriptors of the file are open, or none", func() bool {
+		n := openFiles(t, k.file)
+		return n > 0 && n <= 128
+	})
 }
