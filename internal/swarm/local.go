@@ -161,7 +161,7 @@ func (s *seeder) announceDHT(server *dht.Server) {
 			continue
 		}
 		told[next] = time.Now()
-		a, err := server.Announce(next, s.client.LocalPort(), false)
+		a, err := server.AnnounceTraversal(next, dht.AnnouncePeer(dht.AnnouncePeerOpts{Port: s.client.LocalPort()}))
 		if err != nil {
 			continue
 		}
