@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/md5"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,7 +31,7 @@ var (
 )
 
 // aptSite is a signed repository on four mirrors of one nginx: two that are good, one that sends wrong packages, and one
-// that has not got the big package yet.
+// that lags: it has yesterday's release, validly signed, without the big package.
 type aptSite struct {
 	t       *testing.T
 	dir     string
@@ -45,66 +47,115 @@ func newAptSite(t *testing.T, rate string, torrents bool) *aptSite {
 		t.Fatal(err)
 	}
 	s := &aptSite{t: t, dir: openDir(t)}
+	out, err := command(t, s.dir, "gpg", "--homedir", gpgDir(), "--batch", "--export").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(s.dir, "key.gpg"), out)
 	good := filepath.Join(s.dir, "good")
 	pool := filepath.Join(good, "pool")
-	index := filepath.Join(good, "dists/stable/main/binary-all")
-	for _, d := range []string{pool, index, filepath.Join(good, "dists/stable/main/i18n")} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.MkdirAll(pool, 0o755); err != nil {
+		t.Fatal(err)
 	}
-	for _, d := range []deb{smallDeb, mediumDeb, bigDeb} {
+	for _, d := range []deb{smallDeb, mediumDeb} {
 		buildDeb(t, d, filepath.Join(pool, d.file()))
 	}
+	s.release(good, time.Now().Add(-24*time.Hour), "")
+	late := filepath.Join(s.dir, "late")
+	must(t, command(t, s.dir, "cp", "-a", good, late))
+	buildDeb(t, bigDeb, filepath.Join(pool, bigDeb.file()))
+	if err := os.RemoveAll(filepath.Join(good, "dists")); err != nil {
+		t.Fatal(err)
+	}
+	s.release(good, time.Now().Add(-time.Hour), late)
+	liar := filepath.Join(s.dir, "liar")
+	must(t, command(t, s.dir, "cp", "-a", good, liar))
+	spoil(t, filepath.Join(liar, "pool", bigDeb.file()))
 	if torrents {
 		must(t, command(t, s.dir, binary, "create", filepath.Join(pool, bigDeb.file())))
 	}
+	s.serve(rate)
+	return s
+}
+
+// release writes the indexes of tree and signs them. If there is an older tree, they come with what has changed since.
+func (s *aptSite) release(tree string, date time.Time, older string) {
+	t := s.t
+	t.Helper()
+	index, i18n := "dists/stable/main/binary-all", "dists/stable/main/i18n"
+	for _, d := range []string{index, i18n} {
+		if err := os.MkdirAll(filepath.Join(tree, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ftparchive := func(args ...string) []byte {
 		cmd := command(t, s.dir, "apt-ftparchive", args...)
-		cmd.Dir = good
+		cmd.Dir = tree
+		cmd.Env = append(cmd.Env, fmt.Sprintf("SOURCE_DATE_EPOCH=%d", date.Unix()))
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatalf("apt-ftparchive %v: %v", args, err)
 		}
 		return out
 	}
-	write(t, filepath.Join(index, "Packages"), ftparchive("packages", "pool"))
-	write(t, filepath.Join(good, "dists/stable/main/i18n/Translation-en"),
-		[]byte("Package: small\nDescription-md5: 0123456789abcdef0123456789abcdef\nDescription-en: demo\n"))
-	for _, f := range []string{filepath.Join(index, "Packages"), filepath.Join(good, "dists/stable/main/i18n/Translation-en")} {
-		must(t, command(t, s.dir, "gzip", "-9nk", f))
-		byHash(t, f)
-		byHash(t, f+".gz")
+	packages, translations := ftparchive("packages", "pool"), ""
+	for i := range 100 { // of what has not changed there is more
+		packages = fmt.Appendf(packages, "\nPackage: other%d\nVersion: 1\nArchitecture: all\nMaintainer: Demo <demo@example.invalid>\n"+
+			"Filename: pool/other%d.deb\nSize: 1\nSHA256: %x\nDescription: demo\n", i, i, sha256.Sum256([]byte{byte(i)}))
+		translations += fmt.Sprintf("Package: other%d\nDescription-md5: %x\nDescription-en: demo\n\n", i, md5.Sum([]byte{byte(i)}))
 	}
-	release := filepath.Join(good, "dists/stable")
-	write(t, filepath.Join(release, "Release"), ftparchive("-o", "APT::FTPArchive::Release::Codename=stable",
+	translations += "Package: small\nDescription-md5: 0123456789abcdef0123456789abcdef\nDescription-en: demo of " + date.Format(time.DateOnly) + "\n"
+	write(t, filepath.Join(tree, index, "Packages"), packages)
+	write(t, filepath.Join(tree, i18n, "Translation-en"), []byte(translations))
+	for _, f := range []string{index + "/Packages", i18n + "/Translation-en"} {
+		path := filepath.Join(tree, f)
+		must(t, command(t, s.dir, "gzip", "-9nk", path))
+		byHash(t, path)
+		byHash(t, path+".gz")
+		if older != "" {
+			pdiff(t, filepath.Join(older, f), path)
+			byHash(t, path+".diff/Index")
+		}
+	}
+	release := filepath.Join(tree, "dists/stable")
+	plain := filepath.Join(s.dir, "Release")
+	write(t, plain, ftparchive("-o", "APT::FTPArchive::Release::Codename=stable",
 		"-o", "APT::FTPArchive::Release::Suite=stable", "-o", "APT::FTPArchive::Release::Components=main",
 		"-o", "APT::FTPArchive::Release::Architectures=all amd64", "-o", "APT::FTPArchive::Release::Acquire-By-Hash=yes",
 		"release", "dists/stable"))
-	must(t, command(t, s.dir, "gpg", "--homedir", gpgDir(), "--batch", "--quiet", "--clearsign", "-o",
-		filepath.Join(release, "InRelease"), filepath.Join(release, "Release")))
-	if err := os.Remove(filepath.Join(release, "Release")); err != nil {
+	must(t, command(t, s.dir, "gpg", "--homedir", gpgDir(), "--batch", "--quiet", "--yes", "--clearsign", "-o",
+		filepath.Join(release, "InRelease"), plain))
+	if err := os.Chtimes(filepath.Join(release, "InRelease"), date, date); err != nil {
 		t.Fatal(err)
 	}
-	key := command(t, s.dir, "gpg", "--homedir", gpgDir(), "--batch", "--export")
-	out, err := key.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(s.dir, "key.gpg"), out)
+}
 
-	for _, name := range []string{"liar", "late"} {
-		must(t, command(t, s.dir, "cp", "-a", good, filepath.Join(s.dir, name)))
-	}
-	spoil(t, filepath.Join(s.dir, "liar/pool", bigDeb.file()))
-	if err := os.Remove(filepath.Join(s.dir, "late/pool", bigDeb.file())); err != nil {
+// pdiff writes what leads from an older index to the present one, as the archive's software does: an ed script.
+func pdiff(t *testing.T, older, index string) {
+	t.Helper()
+	dir := index + ".diff"
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"liar", "late"} {
-		os.Remove(filepath.Join(s.dir, name, "pool", bigDeb.file()+".torrent"))
+	cmd := command(t, dir, "diff", "--ed", older, index)
+	script, status := finish(t, cmd)
+	if status != 1 {
+		t.Fatalf("diff: status %d\n%s", status, script)
 	}
-	s.serve(rate)
-	return s
+	patch := filepath.Join(dir, "2026-01-01-0000.00")
+	write(t, patch, []byte(script))
+	must(t, command(t, dir, "gzip", "-9nk", patch))
+	line := func(of, name string) string {
+		b := read(t, of)
+		return strings.TrimRight(fmt.Sprintf(" %x %d %s", sha256.Sum256(b), len(b), name), " ") + "\n"
+	}
+	name := filepath.Base(patch)
+	text := "SHA256-Current:" + line(index, "") + "SHA256-History:\n" + line(older, name) +
+		"SHA256-Patches:\n" + line(patch, name) + "SHA256-Download:\n" + line(patch+".gz", name+".gz")
+	write(t, filepath.Join(dir, "Index"), []byte(text))
+	if err := os.Remove(patch); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // spoil changes bytes all over a file, keeping its size and date.
@@ -251,6 +302,16 @@ func (r *aptRoot) link(to, name string) {
 	}
 }
 
+// only takes apt's own methods away.
+func (r *aptRoot) only() {
+	r.t.Helper()
+	for _, m := range []string{"http", "https"} {
+		if err := os.Remove(filepath.Join(r.dir, "methods", m)); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
 func (r *aptRoot) source(s *aptSite, uri string) {
 	r.t.Helper()
 	write(r.t, filepath.Join(r.dir, "etc/apt/sources.list"), []byte(fmt.Sprintf("deb [signed-by=%s/key.gpg] %s stable main\n", s.dir, uri)))
@@ -279,7 +340,7 @@ func (r *aptRoot) partial(name string) string {
 	return filepath.Join(r.dir, "var/cache/apt/archives/partial", name)
 }
 
-// mirrorList writes an apt mirror list and returns the URI of a source for it.
+// mirrorList writes an apt mirror list, the late mirror in its last place, and returns the URI of a source for it.
 func mirrorList(t *testing.T, s *aptSite) string {
 	t.Helper()
 	path := filepath.Join(s.dir, "mirrors.txt")
@@ -309,8 +370,14 @@ func TestAptFromAllMirrors(t *testing.T) {
 func aptFromAllMirrors(t *testing.T, user *syscall.Credential, torrents bool) {
 	s := newAptSite(t, "2m", torrents)
 	r := newAptRoot(t, s, mirrorList(t, s), user)
+	r.only()
+	write(t, filepath.Join(s.dir, "mirrors.txt"), []byte(s.servers[3]+"/\n"))
+	if yesterday := r.run("update"); strings.Contains(yesterday, "Err:") || strings.Contains(yesterday, "W:") {
+		t.Errorf("yesterday's update:\n%s", yesterday)
+	}
+	mirrorList(t, s)
 	update := r.run("update")
-	if strings.Contains(update, "Err:") || strings.Contains(update, "W:") {
+	if strings.Contains(update, "Err:") || strings.Contains(update, "Ign:") || strings.Contains(update, "W:") {
 		t.Errorf("update:\n%s", update)
 	}
 	if again := r.run("update"); !strings.Contains(again, "Hit:") || strings.Contains(again, "Get:2") {
@@ -347,7 +414,14 @@ func aptFromAllMirrors(t *testing.T, user *syscall.Credential, torrents bool) {
 
 	sent := map[string]int64{}
 	var total int64
+	indexes := map[string]int{}
 	for _, a := range s.stop() {
+		for _, index := range []string{"Packages", "Translation-en"} {
+			if _, name, ok := strings.Cut(a.uri, "/"+index+".diff/"); ok && a.status == 200 {
+				kind, _, _ := strings.Cut(name, "/")
+				indexes[index+".diff/"+kind]++
+			}
+		}
 		if a.uri == "/pool/"+bigDeb.file() && a.status/100 == 2 {
 			sent[a.port] += a.bytes
 			total += a.bytes
@@ -359,6 +433,11 @@ func aptFromAllMirrors(t *testing.T, user *syscall.Credential, torrents bool) {
 	for i := range 2 {
 		if p := strings.TrimPrefix(s.servers[i], "http://127.0.0.1:"); sent[p] < 1_000_000 {
 			t.Errorf("the good mirror %d gave %d bytes of the big package", i+1, sent[p])
+		}
+	}
+	for _, want := range []string{"Packages.diff/by-hash", "Packages.diff/2026-01-01-0000.00.gz", "Translation-en.diff/by-hash", "Translation-en.diff/2026-01-01-0000.00.gz"} {
+		if indexes[want] != 1 {
+			t.Errorf("%s was fetched %d times", want, indexes[want])
 		}
 	}
 	t.Logf("%d bytes sent for %d", total, len(bigDeb.content))
