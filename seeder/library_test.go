@@ -1,0 +1,129 @@
+package seeder
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"torrent-xfer/metainfo"
+)
+
+// offer makes a file of n bytes and its torrent.
+func offer(t *testing.T, name string, fill byte, n int) Offer {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file, bytes.Repeat([]byte{fill}, n), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	data := torrentOf(t, name, file)
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return Offer{Metainfo: data, Content: f}
+}
+
+func oldest(list []Entry) []Entry { return list }
+
+func TestTakenFilesSurvive(t *testing.T) {
+	dir := t.TempDir()
+	l, _, err := OpenLibrary(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := offer(t, "a", 'a', 100_000)
+	e, _, err := l.Take(t.Context(), o, 0, oldest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.Take(t.Context(), o, 0, oldest); !errors.Is(err, ErrKnown) {
+		t.Errorf("taken twice: %v", err)
+	}
+	if _, _, err := OpenLibrary(dir); !errors.Is(err, ErrLocked) {
+		t.Errorf("opened twice: %v", err)
+	}
+	l.Close()
+	os.Mkdir(filepath.Join(dir, unfinished+"1"), 0o700) // as a crash leaves it
+	l, stale, err := OpenLibrary(dir)
+	if err != nil || len(stale) != 0 || len(l.Entries()) != 1 {
+		t.Fatal(err, stale, l.Entries())
+	}
+	if _, err := os.Stat(filepath.Join(dir, unfinished+"1")); err == nil {
+		t.Error("what a crash left is still there")
+	}
+	f, err := l.Open(e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if err := os.WriteFile(l.path(e.ID, contentFile), bytes.Repeat([]byte{'b'}, 100_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Open(e.ID); !errors.Is(err, ErrChanged) {
+		t.Errorf("changed content is opened: %v", err)
+	}
+	if err := l.Recheck(t.Context(), e.ID); !errors.Is(err, ErrWrong) || len(l.Entries()) != 0 {
+		t.Errorf("changed content stays: %v", err)
+	}
+}
+
+func TestWrongContentIsNotTaken(t *testing.T) {
+	l, _, err := OpenLibrary(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := offer(t, "a", 'a', 100_000)
+	o.Content = offer(t, "b", 'b', 100_000).Content
+	if _, _, err := l.Take(t.Context(), o, 0, oldest); !errors.Is(err, ErrWrong) || len(l.Entries()) != 0 {
+		t.Error(err)
+	}
+}
+
+func TestTheOldestGiveWay(t *testing.T) {
+	l, _, err := OpenLibrary(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range "abc" {
+		if _, _, err := l.Take(t.Context(), offer(t, string(c), byte(c), 100_000), 250_000, oldest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list := l.Entries(); len(list) != 2 || list[0].Name != "b" || l.Size() != 200_000 {
+		t.Error(list)
+	}
+	if _, _, err := l.Take(t.Context(), offer(t, "big", 'd', 300_000), 250_000, oldest); !errors.Is(err, ErrRoom) || len(l.Entries()) != 2 {
+		t.Error(err)
+	}
+}
+
+func torrentOf(t *testing.T, name, file string) []byte {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h := hashOf(t, f)
+	data, err := metainfo.Build(name, h, metainfo.BuildOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func hashOf(t *testing.T, f *os.File) *metainfo.Hashes {
+	t.Helper()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := metainfo.Hash(t.Context(), f, info.Size(), metainfo.HashOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}

@@ -1,0 +1,109 @@
+package seeder
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"torrent-xfer/metainfo"
+)
+
+// Offer is a finished file that is handed over.
+type Offer struct {
+	Metainfo []byte     // of a single-file torrent
+	Trackers [][]string // beside those in it
+	URL      string
+	Content  *os.File // open for reading; it is not closed
+}
+
+// Take copies what is offered into the library (a reflink where the file system has them), verifies the copy and makes it an
+// entry. Nothing but the copy is believed. Entries that least, the first of them first, has to name give way until all content
+// takes max bytes at most; max <= 0: no limit.
+func (l *Library) Take(ctx context.Context, o Offer, max int64, least func([]Entry) []Entry) (e Entry, removed []ID, err error) {
+	m, err := metainfo.Parse(o.Metainfo, "")
+	if err != nil {
+		return e, nil, err
+	}
+	raw, err := hex.DecodeString(m.InfoHash)
+	if err != nil || len(raw) < len(ID{}) {
+		return e, nil, fmt.Errorf("%w: no info hash", metainfo.ErrUnusable)
+	}
+	e = Entry{ID: ID(raw), Name: m.Name, Size: m.Size, URL: o.URL, Trackers: append(o.Trackers, m.Trackers...), Private: m.Private,
+		Added: time.Now()}
+	l.adding.Lock()
+	defer l.adding.Unlock()
+	l.mu.Lock()
+	_, known := l.entries[e.ID]
+	l.mu.Unlock()
+	info, err := o.Content.Stat()
+	switch {
+	case known:
+		return e, nil, ErrKnown
+	case err != nil:
+		return e, nil, err
+	case !info.Mode().IsRegular() || info.Size() != m.Size:
+		return e, nil, ErrWrong
+	case max > 0 && m.Size > max:
+		return e, nil, ErrRoom
+	}
+	temp, err := os.MkdirTemp(l.dir, unfinished)
+	if err != nil {
+		return e, nil, err
+	}
+	defer os.RemoveAll(temp)
+	if e.Seen, err = store(ctx, m, o.Content, filepath.Join(temp, contentFile)); err != nil {
+		return e, nil, err
+	}
+	text, err := json.Marshal(e)
+	if err == nil {
+		err = writeSynced(filepath.Join(temp, recordFile), text)
+	}
+	if err == nil {
+		err = writeSynced(filepath.Join(temp, torrentFile), o.Metainfo)
+	}
+	if err != nil {
+		return e, nil, err
+	}
+	if max > 0 {
+		excess := l.Size() + m.Size - max
+		for _, old := range least(l.Entries()) {
+			if excess <= 0 {
+				break
+			}
+			l.Remove(old.ID)
+			removed, excess = append(removed, old.ID), excess-old.Size
+		}
+	}
+	if err := os.Rename(temp, filepath.Join(l.dir, e.ID.String())); err != nil {
+		return e, removed, err
+	}
+	l.mu.Lock()
+	l.entries[e.ID] = e
+	l.mu.Unlock()
+	return e, removed, nil
+}
+
+// store makes a verified copy of from, which is on the disk when it returns.
+func store(ctx context.Context, m *metainfo.Manifest, from *os.File, path string) (identity, error) {
+	to, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return identity{}, err
+	}
+	defer to.Close()
+	if !clone(to, from) {
+		// A reader of its own: whoever passed the descriptor shares its position. Package io has the kernel copy where it can.
+		if _, err := io.Copy(to, io.NewSectionReader(from, 0, m.Size)); err != nil {
+			return identity{}, err
+		}
+	}
+	seen, err := verify(ctx, m, to)
+	if err != nil {
+		return identity{}, err
+	}
+	return seen, to.Sync()
+}
