@@ -1,0 +1,122 @@
+package seeder
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"torrent-xfer/metainfo"
+)
+
+const (
+	protocolVersion = 1
+	maxLine         = 256 << 10
+)
+
+var errProtocol = errors.New("not what the control socket speaks")
+
+// Request is one line of JSON to the daemon. Metainfo bytes of a torrent follow it.
+type Request struct {
+	Version  int        `json:"version"`
+	Do       string     `json:"do"` // status, seed, pause, resume, remove or limit
+	URL      string     `json:"url,omitempty"`
+	Trackers [][]string `json:"trackers,omitempty"`
+	Metainfo int        `json:"metainfo,omitempty"` // seed: its length
+	What     string     `json:"what,omitempty"`     // remove: an info hash or a name
+	Rate     int64      `json:"rate,omitempty"`     // limit: bytes/s; 0: as configured
+}
+
+func parseRequest(line []byte) (r Request, err error) {
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return Request{}, fmt.Errorf("%w: %w", errProtocol, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return Request{}, fmt.Errorf("%w: more than one request in a line", errProtocol)
+	}
+	switch {
+	case r.Version != protocolVersion:
+		return Request{}, fmt.Errorf("%w: version %d", errProtocol, r.Version)
+	case r.Metainfo < 0 || r.Metainfo > metainfo.MaxSize || r.Rate < 0:
+		return Request{}, fmt.Errorf("%w: a number is out of range", errProtocol)
+	}
+	return r, nil
+}
+
+// conn is one side of the control socket: lines, bytes, and descriptors that come with them.
+type conn struct {
+	*net.UnixConn
+	ahead []byte   // read, and not yet asked for
+	file  *os.File // the one that was passed last; nil: none
+}
+
+// line reads up to a newline, which is left out.
+func (c *conn) line() ([]byte, error) {
+	for from := 0; ; {
+		if i := bytes.IndexByte(c.ahead[from:], '\n'); i >= 0 {
+			line := c.ahead[:from+i]
+			c.ahead = c.ahead[from+i+1:]
+			return line, nil
+		}
+		if from = len(c.ahead); from > maxLine {
+			return nil, fmt.Errorf("%w: the line is too long", errProtocol)
+		}
+		if err := c.more(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// take reads n bytes.
+func (c *conn) take(n int) ([]byte, error) {
+	for len(c.ahead) < n {
+		if err := c.more(); err != nil {
+			return nil, err
+		}
+	}
+	data := c.ahead[:n:n]
+	c.ahead = c.ahead[n:]
+	return data, nil
+}
+
+func (c *conn) more() error {
+	buf, oob := make([]byte, 64<<10), make([]byte, syscall.CmsgSpace(4))
+	n, m, _, _, err := c.ReadMsgUnix(buf, oob)
+	c.receive(oob[:m])
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	c.ahead = append(c.ahead, buf[:n]...)
+	return err
+}
+
+// receive keeps the last descriptor that was passed.
+func (c *conn) receive(oob []byte) {
+	messages, err := syscall.ParseSocketControlMessage(oob)
+	if err != nil {
+		return
+	}
+	for _, m := range messages {
+		list, err := syscall.ParseUnixRights(&m)
+		if err != nil {
+			continue
+		}
+		for _, fd := range list {
+			c.drop()
+			c.file = os.NewFile(uintptr(fd), "passed")
+		}
+	}
+}
+
+func (c *conn) drop() {
+	if c.file != nil {
+		c.file.Close()
+		c.file = nil
+	}
+}
