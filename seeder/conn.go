@@ -16,6 +16,7 @@ import (
 const (
 	protocolVersion = 1
 	maxLine         = 256 << 10
+	mostPassed      = 8 // descriptors ahead of their requests
 )
 
 var errProtocol = errors.New("not what the control socket speaks")
@@ -26,6 +27,7 @@ type Request struct {
 	Do       string     `json:"do"` // status, seed, pause, resume, remove or limit
 	URL      string     `json:"url,omitempty"`
 	Trackers [][]string `json:"trackers,omitempty"`
+	Hosts    []string   `json:"hosts,omitempty"`    // seed: see Offer
 	Metainfo int        `json:"metainfo,omitempty"` // seed: its length
 	What     string     `json:"what,omitempty"`     // remove: an info hash or a name
 	Rate     int64      `json:"rate,omitempty"`     // limit: bytes/s; 0: as configured
@@ -52,19 +54,20 @@ func parseRequest(line []byte) (r Request, err error) {
 // conn is one side of the control socket: lines, bytes, and descriptors that come with them.
 type conn struct {
 	*net.UnixConn
-	ahead []byte   // read, and not yet asked for
-	file  *os.File // the one that was passed last; nil: none
+	most  int        // bytes of a line; <= 0: as a request may have
+	ahead []byte     // read, and not yet asked for
+	files []*os.File // that were passed and not asked for, in their order
 }
 
 // line reads up to a newline, which is left out.
 func (c *conn) line() ([]byte, error) {
 	for from := 0; ; {
 		if i := bytes.IndexByte(c.ahead[from:], '\n'); i >= 0 {
-			line := c.ahead[:from+i]
+			line := c.ahead[: from+i : from+i]
 			c.ahead = c.ahead[from+i+1:]
 			return line, nil
 		}
-		if from = len(c.ahead); from > maxLine {
+		if from = len(c.ahead); from > max(c.most, maxLine) {
 			return nil, fmt.Errorf("%w: the line is too long", errProtocol)
 		}
 		if err := c.more(); err != nil {
@@ -88,15 +91,17 @@ func (c *conn) take(n int) ([]byte, error) {
 func (c *conn) more() error {
 	buf, oob := make([]byte, 64<<10), make([]byte, syscall.CmsgSpace(4))
 	n, m, _, _, err := c.ReadMsgUnix(buf, oob)
-	c.receive(oob[:m])
-	if n == 0 && err == nil {
-		err = io.EOF
+	if err != nil {
+		return err
+	}
+	if c.receive(oob[:m]); n == 0 {
+		return io.EOF
 	}
 	c.ahead = append(c.ahead, buf[:n]...)
-	return err
+	return nil
 }
 
-// receive keeps the last descriptor that was passed.
+// receive keeps descriptors that were passed. A read may bring the next request's with the end of the one before.
 func (c *conn) receive(oob []byte) {
 	messages, err := syscall.ParseSocketControlMessage(oob)
 	if err != nil {
@@ -108,15 +113,29 @@ func (c *conn) receive(oob []byte) {
 			continue
 		}
 		for _, fd := range list {
-			c.drop()
-			c.file = os.NewFile(uintptr(fd), "passed")
+			f := os.NewFile(uintptr(fd), "passed")
+			if len(c.files) == mostPassed {
+				f.Close()
+				continue
+			}
+			c.files = append(c.files, f)
 		}
 	}
 }
 
-func (c *conn) drop() {
-	if c.file != nil {
-		c.file.Close()
-		c.file = nil
+// file is the first descriptor that was passed and not asked for; nil: there is none.
+func (c *conn) file() *os.File {
+	if len(c.files) == 0 {
+		return nil
 	}
+	f := c.files[0]
+	c.files = c.files[1:]
+	return f
+}
+
+func (c *conn) drop() {
+	for _, f := range c.files {
+		f.Close()
+	}
+	c.files = nil
 }

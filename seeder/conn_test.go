@@ -43,11 +43,15 @@ func TestADescriptorComesWithItsLine(t *testing.T) {
 		t.Fatalf("%q %v", data, err)
 	}
 	one, _ := f.Stat()
-	two, err := b.file.Stat()
+	got := b.file()
+	if got == nil {
+		t.Fatal("no descriptor")
+	}
+	defer got.Close()
+	two, err := got.Stat()
 	if err != nil || !os.SameFile(one, two) {
 		t.Error("another file", err)
 	}
-	b.drop()
 }
 
 func TestALineHasAnEnd(t *testing.T) {

@@ -24,6 +24,19 @@ type ID [20]byte
 
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
+// MarshalText implements encoding.TextMarshaler.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (id *ID) UnmarshalText(text []byte) error {
+	raw, err := hex.DecodeString(string(text))
+	if err != nil || len(raw) != len(id) {
+		return fmt.Errorf("%q is no info hash", text)
+	}
+	*id = ID(raw)
+	return nil
+}
+
 var (
 	ErrKnown   = errors.New("it is in the library already")
 	ErrRoom    = errors.New("it does not fit the budget of disk")
@@ -44,13 +57,16 @@ const (
 // Entry is what the library knows of one file.
 type Entry struct {
 	ID       ID         `json:"-"`
-	Name     string     `json:"name"` // as the torrent says; never used to write
-	Size     int64      `json:"size"` // bytes
+	V2       ID         `json:"v2,omitzero"` // of a hybrid: its truncated v2 info hash; zero: none
+	Name     string     `json:"name"`        // as the torrent says; never used to write
+	Size     int64      `json:"size"`        // bytes
 	URL      string     `json:"url,omitempty"`
 	Trackers [][]string `json:"trackers,omitempty"`
+	Hosts    []string   `json:"hosts,omitempty"` // on which trackers may stand, see Offer
 	Private  bool       `json:"private,omitempty"`
 	Added    time.Time  `json:"added"`
-	Seen     identity   `json:"seen"` // the content when it was verified
+	Since    int64      `json:"since_s"` // the seeding clock then, see state
+	Seen     identity   `json:"seen"`    // the content when it was verified
 }
 
 // identity is what tells cheaply that content is still what was verified. There is no device number, since it changes with a
@@ -160,6 +176,14 @@ func (l *Library) Entries() []Entry {
 		return strings.Compare(a.ID.String(), b.ID.String())
 	})
 	return list
+}
+
+// Entry returns one of them.
+func (l *Library) Entry(id ID) (e Entry, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e, ok = l.entries[id]
+	return e, ok
 }
 
 // Size is the sum of all content in bytes.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -18,6 +17,8 @@ type Offer struct {
 	Metainfo []byte     // of a single-file torrent
 	Trackers [][]string // beside those in it
 	URL      string
+	Hosts    []string // of the user's own mirrors: their trackers may be at private addresses
+	Since    int64    // the seeding clock, in seconds
 	Content  *os.File // open for reading; it is not closed
 }
 
@@ -29,12 +30,9 @@ func (l *Library) Take(ctx context.Context, o Offer, max int64, least func([]Ent
 	if err != nil {
 		return e, nil, err
 	}
-	raw, err := hex.DecodeString(m.InfoHash)
-	if err != nil || len(raw) < len(ID{}) {
-		return e, nil, fmt.Errorf("%w: no info hash", metainfo.ErrUnusable)
-	}
-	e = Entry{ID: ID(raw), Name: m.Name, Size: m.Size, URL: o.URL, Trackers: append(o.Trackers, m.Trackers...), Private: m.Private,
-		Added: time.Now()}
+	id, v2 := idsOf(m)
+	e = Entry{ID: id, V2: v2, Name: m.Name, Size: m.Size, URL: o.URL, Trackers: append(o.Trackers, m.Trackers...), Hosts: o.Hosts, Private: m.Private,
+		Added: time.Now(), Since: o.Since}
 	l.adding.Lock()
 	defer l.adding.Unlock()
 	l.mu.Lock()
@@ -86,6 +84,19 @@ func (l *Library) Take(ctx context.Context, o Offer, max int64, least func([]Ent
 	l.entries[e.ID] = e
 	l.mu.Unlock()
 	return e, removed, nil
+}
+
+// idsOf returns the info hashes that peers know m by; v2 is zero unless it is a hybrid.
+func idsOf(m *metainfo.Manifest) (id, v2 ID) {
+	first, second := m.InfoHashes()
+	if first == "" {
+		first, second = second, ""
+	}
+	hex.Decode(id[:], []byte(first)[:2*len(id)])
+	if second != "" {
+		hex.Decode(v2[:], []byte(second)[:2*len(v2)])
+	}
+	return id, v2
 }
 
 // store makes a verified copy of from, which is on the disk when it returns.

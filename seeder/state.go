@@ -1,0 +1,72 @@
+package seeder
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+const (
+	stateFile = "state.json"
+	maxState  = 64 << 20
+)
+
+// state is what outlives the process beside the library: losing it costs counts, no content.
+type state struct {
+	Paused bool         `json:"paused,omitempty"`
+	Rate   int64        `json:"rate,omitempty"` // that was asked for in bytes/s; 0: as configured
+	Clock  int64        `json:"clock_s"`        // seconds of seeding in all, which no change of the system's clock moves
+	Quota  Quota        `json:"quota"`
+	Given  map[ID]given `json:"given,omitempty"`
+}
+
+// given is what peers got of one file.
+type given struct {
+	Bytes int64 `json:"bytes"`
+	Last  int64 `json:"last_s"` // the clock when somebody last got something
+}
+
+// readState reads what was saved. What is there and makes no sense counts as nothing, and is told of.
+func readState(dir string) (s state, err error) {
+	path := filepath.Join(dir, stateFile)
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = nil
+	case err == nil && (!info.Mode().IsRegular() || info.Size() > maxState):
+		err = errors.New("not what was written there")
+	case err == nil:
+		var text []byte
+		if text, err = os.ReadFile(path); err == nil {
+			err = json.Unmarshal(text, &s)
+		}
+	}
+	if err != nil {
+		s = state{}
+	}
+	if s.Given == nil {
+		s.Given = map[ID]given{}
+	}
+	s.Clock, s.Rate = max(0, s.Clock), max(0, s.Rate)
+	return s, err
+}
+
+func (s *state) save(dir string) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	temp := filepath.Join(dir, stateFile+".new")
+	if err := writeSynced(temp, text); err != nil {
+		return err
+	}
+	return os.Rename(temp, filepath.Join(dir, stateFile))
+}
+
+// seeded is for how long e was offered.
+func (s *state) seeded(e Entry) time.Duration {
+	return time.Duration(max(0, s.Clock-e.Since)) * time.Second
+}

@@ -1,0 +1,68 @@
+package seeder
+
+import "time"
+
+// Status is how things stand.
+type Status struct {
+	Port     int             `json:"port"`            // that peers connect to; 0: none now
+	Peers    int             `json:"peers"`           // connected now
+	Rate     float64         `json:"rate"`            // bytes/s given now
+	Limit    int64           `json:"limit"`           // bytes/s; 0: none
+	Held     string          `json:"held"`            // why nobody is served; "": it is not so
+	Paused   bool            `json:"paused"`          // since it was asked for
+	Uploaded int64           `json:"uploaded"`        // bytes since the daemon was started
+	Day      Amount          `json:"day"`             // given in the present day
+	Month    Amount          `json:"month"`           // and month
+	Space    Amount          `json:"space"`           // taken by the library
+	Restarts int             `json:"worker_restarts"` // after crashes
+	Waiting  int             `json:"waiting"`         // files that were handed over and are not taken yet
+	Torrents []TorrentStatus `json:"torrents"`
+	Problems []Problem       `json:"problems"` // the last ones
+}
+
+// Amount is what was used of a budget, in bytes.
+type Amount struct {
+	Used int64 `json:"used"`
+	Most int64 `json:"most"` // 0: no limit
+}
+
+// TorrentStatus is how one file stands.
+type TorrentStatus struct {
+	ID       ID        `json:"info_hash"`
+	Name     string    `json:"name"`
+	Size     int64     `json:"size"`
+	URL      string    `json:"url,omitempty"`
+	Peers    int       `json:"peers"`
+	Uploaded int64     `json:"uploaded"` // bytes, by earlier daemons too
+	Ratio    float64   `json:"ratio"`
+	Rate     float64   `json:"rate"` // bytes/s now
+	Added    time.Time `json:"added"`
+	Seeded   int64     `json:"seeded_s"`          // for which it was offered, in seconds
+	Problem  string    `json:"problem,omitempty"` // of its trackers
+}
+
+// Status tells how things stand.
+func (d *Daemon) Status() *Status {
+	st := d.Swarm.Status()
+	list := d.Library.Entries()
+	there := make(map[ID]SwarmTorrent, len(st.Torrents))
+	for _, t := range st.Torrents {
+		there[t.ID] = t
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.config
+	s := &Status{Port: st.Port, Peers: st.Peers, Rate: d.rate, Limit: d.limit, Held: d.held, Paused: d.state.Paused, Uploaded: st.Uploaded,
+		Day: Amount{d.state.Quota.Day, max(0, c.Day)}, Month: Amount{d.state.Quota.Month, max(0, c.Month)}, Space: Amount{0, max(0, c.Space)},
+		Restarts: st.Restarts, Waiting: len(d.offers), Torrents: make([]TorrentStatus, 0, len(list)), Problems: append([]Problem{}, d.problems...)}
+	for _, e := range list {
+		t := TorrentStatus{ID: e.ID, Name: e.Name, Size: e.Size, URL: e.URL, Peers: there[e.ID].Peers, Uploaded: d.state.Given[e.ID].Bytes,
+			Rate: d.rates[e.ID], Added: e.Added, Seeded: int64(d.state.seeded(e).Seconds()), Problem: there[e.ID].Problem}
+		if e.Size > 0 {
+			t.Ratio = float64(t.Uploaded) / float64(e.Size)
+		}
+		s.Space.Used += e.Size
+		s.Torrents = append(s.Torrents, t)
+	}
+	return s
+}
