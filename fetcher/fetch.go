@@ -447,6 +447,9 @@ func (j *job) fill(r *Result, err error) {
 	r.Received, r.Duplicate, r.Resumed = j.sink.received, j.sink.duplicate, j.resumed+j.sink.feeds[0].bytes
 	if m := j.sink.manifest; m != nil && err == nil {
 		r.InfoHash = m.InfoHash
+		if m.InfoHash != "" {
+			r.torrent = m
+		}
 		if r.Verified == "" {
 			r.Verified, _, _ = strings.Cut(nameOf(m), " ")
 		}

@@ -127,7 +127,12 @@ type Result struct {
 	Metalink   bool           `json:"metalink"`    // what a metalink says was used
 	NotChanged bool           `json:"not_changed"` // the server answered 304 and Cached was copied
 	Sources    []SourceReport `json:"sources"`     // in the order in which they were first used
+
+	torrent *metainfo.Manifest
 }
+
+// Torrent is the one that the file was verified with; nil: none.
+func (r *Result) Torrent() *metainfo.Manifest { return r.torrent }
 
 // SourceReport is what one source gave.
 type SourceReport struct {

@@ -164,7 +164,7 @@ func (d *Daemon) take(ctx context.Context, o Offer) {
 	d.mu.Unlock()
 	e, removed, err := d.Library.Take(ctx, o, space, d.least)
 	for _, id := range removed {
-		d.Swarm.Remove(id)
+		d.withdraw(id)
 		d.Log.Info("gives way", "torrent", id)
 	}
 	switch {
@@ -202,9 +202,17 @@ func (d *Daemon) least(list []Entry) []Entry {
 
 // forget takes e out of the library.
 func (d *Daemon) forget(e Entry, why string) {
-	d.Swarm.Remove(e.ID)
+	d.withdraw(e.ID)
 	d.Library.Remove(e.ID)
 	d.Log.Info("not offered any more", "name", e.Name, "torrent", e.ID, "why", why)
+}
+
+// withdraw takes leave of the peers of a torrent.
+func (d *Daemon) withdraw(id ID) {
+	d.Swarm.Remove(id)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.seen, id) // it is counted anew, should it come again
 }
 
 // Open opens content that a peer wants. It is one for Swarm to call.
@@ -239,7 +247,7 @@ func (d *Daemon) recheck(ctx context.Context, id ID) {
 			d.offer(e)
 		}
 	case ctx.Err() == nil:
-		d.Swarm.Remove(id)
+		d.withdraw(id)
 		d.blame(e.Name, "dropped: "+err.Error())
 	}
 }

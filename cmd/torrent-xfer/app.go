@@ -24,6 +24,8 @@ const shortUsage = `usage: torrent-xfer [flags] URL [DEST]
        torrent-xfer scrape -t TRACKER -i HASH
        torrent-xfer doctor
        torrent-xfer apt-method [NAME]
+       torrent-xfer daemon
+       torrent-xfer status|pause|resume|remove WHAT|limit RATE
 More with torrent-xfer --help.
 `
 
@@ -92,6 +94,12 @@ func newApp(env Env) *cli.App {
 			command("scrape", "[TORRENT]", "ask trackers how many have a torrent", scrapeAbout, scrapeCommand),
 			command("bencode", "FILE", "print bencode as JSON, or the reverse", bencodeAbout, bencodeCommand),
 			command("apt-method", "[NAME]", "speak apt's protocol on standard input and output; apt starts this, as NAME", "", aptMethodCommand, exitInterrupted),
+			command(cmdDaemon, "", "keep finished downloads available to peers, within limits", daemonAbout, daemonCommand),
+			command("status", "", "tell what the daemon keeps available, and to how many", statusAbout, controlCommand("status"), exitInterrupted),
+			command("pause", "", "have the daemon serve nobody", pauseAbout, controlCommand("pause")),
+			command("resume", "", "have the daemon serve again", "", controlCommand("resume")),
+			command("remove", "WHAT", "have the daemon forget a file", removeAbout, controlCommand("remove")),
+			command("limit", "RATE", "bound what the daemon gives", limitAbout, controlCommand("limit")),
 			command("doctor", "[PACMAN.CONF]", "check the configuration and print the lines that others need", "", doctorCommand),
 		},
 	}

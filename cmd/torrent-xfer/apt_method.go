@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -63,6 +64,8 @@ func aptMethodCommand(env Env, c *cli.Context) error {
 	if a.engine.with, err = newCompany(env, s); err != nil && (s.verbose || !errors.Is(err, errNoWorker)) {
 		warn(env.Stderr, "no peers: %v", err)
 	}
+	a.engine.seeds = dialSeeder(env, s, false)
+	defer a.engine.seeds.close()
 	m := &aptmethod.Method{Name: name, In: env.Stdin, Out: env.Stdout, Env: env.get, Prepare: a.prepare, Confine: a.confine,
 		Detect: a.detect, Engine: a.engine,
 		Debug: func(text string) { io.WriteString(env.Stderr, text) }}
@@ -132,6 +135,7 @@ type aptEngine struct {
 	settings settings
 	hosts    *fetcher.HostStats
 	with     *company // nil: no peers
+	seeds    *seeds   // nil: nobody keeps files available
 }
 
 func (e *aptEngine) Fetch(ctx context.Context, file aptmethod.File) (resumed int64, err error) {
@@ -166,6 +170,9 @@ func (e *aptEngine) Fetch(ctx context.Context, file aptmethod.File) (resumed int
 	}
 	result, err := f.Fetch(ctx, req)
 	e.hosts.Save() // the memory is a convenience
+	if err == nil && (!file.Proxied || e.settings.peers.when == "always") {
+		e.seeds.handOver(req, result, e.hosts, slog.New(slog.DiscardHandler))
+	}
 	if errors.Is(err, fetcher.ErrWrong) {
 		err = fmt.Errorf("%w: %w", aptmethod.ErrWrong, err)
 	}

@@ -215,6 +215,8 @@ func (t *torrentJob) bring(dir string) error {
 	if err := t.checkReport(); err != nil {
 		return err
 	}
+	seeds := dialSeeder(t.env, t.settings, t.url.Host != "" && proxied(t.env, t.url))
+	defer seeds.close()
 	t.makes = true
 	t.confine(fetcher.Request{Dest: t.env.path(t.dest)}, t.with, false, slog.New(slog.DiscardHandler))
 	ctx, stop := t.lifetime()
@@ -265,6 +267,9 @@ func (t *torrentJob) bring(dir string) error {
 		f.JoinSwarm = t.join(req, host, show.log())
 	}
 	result, err := t.fetch(ctx, f, req, m, into)
+	if err == nil && into == nil {
+		seeds.handOver(req, result, hosts, show.log())
+	}
 	err = t.conclude(ctx, result, err, began, hosts, show)
 	if rerr := t.writeReport(result, err); rerr != nil && err == nil {
 		return &failure{status: exitWrite, file: t.name(), err: fmt.Errorf("the file is there, but not its report: %w", rerr)}

@@ -186,6 +186,8 @@ func (d *download) run() error {
 	if err != nil {
 		return err
 	}
+	seeds := dialSeeder(env, s, proxied(env, d.url))
+	defer seeds.close()
 	d.confine(req, with, streamed, show.log())
 	d.warnOfAnother(hint)
 
@@ -207,6 +209,9 @@ func (d *download) run() error {
 		}
 	}
 	result, err := f.Fetch(ctx, req)
+	if err == nil {
+		seeds.handOver(req, result, hosts, show.log())
+	}
 	if err == nil && d.dest == toStdout {
 		err = copyOut(env.Stdout, req.Dest)
 	}

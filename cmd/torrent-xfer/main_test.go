@@ -76,6 +76,9 @@ func TestScripts(t *testing.T) {
 			mirrors := &mirrorSet{servers: map[string]*mirrortest.Server{}, trackers: map[string]*trackertest.Tracker{}}
 			env.Values[mirrorKey{}] = mirrors
 			env.Defer(mirrors.close)
+			running := &daemons{}
+			env.Values[daemonKey{}] = running
+			env.Defer(running.stop)
 			return os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o755)
 		},
 		Condition: func(cond string) (bool, error) {
@@ -93,6 +96,8 @@ func TestScripts(t *testing.T) {
 			"announces": printAnnounces,
 			"seeder":    startSeeder,
 			"mktorrent": makeTorrent,
+			"daemon":    runDaemon,
+			"await":     awaitStatus,
 		},
 	})
 }

@@ -173,10 +173,7 @@ func ownHost(req fetcher.Request, hosts *fetcher.HostStats, proxied bool) *peers
 
 // reachOf says where a torrent may point: anywhere if the file's own host, or the torrent's, is not on the internet.
 func reachOf(ctx context.Context, req fetcher.Request) peers.Reach {
-	origin := req.URL
-	if origin == nil {
-		origin = req.Referrer
-	}
+	origin := originOf(req)
 	if origin == nil {
 		return peers.Reach{Private: true} // the user has the torrent
 	}
@@ -189,12 +186,26 @@ func reachOf(ctx context.Context, req fetcher.Request) peers.Reach {
 			r.Private = !slices.ContainsFunc(ips, func(ip netip.Addr) bool { return netaddr.Public(ip.Unmap()) })
 		}
 	}
-	for _, u := range slices.Concat([]*url.URL{origin, req.Torrent.MetainfoURL}, req.Mirrors, req.Torrent.URLs) {
-		if u != nil && !slices.Contains(r.Trusted, u.Hostname()) {
-			r.Trusted = append(r.Trusted, u.Hostname())
+	r.Trusted = trustedHosts(req)
+	return r
+}
+
+// originOf is where the user says the file is from. nil: he has the torrent.
+func originOf(req fetcher.Request) *url.URL {
+	if req.URL == nil {
+		return req.Referrer
+	}
+	return req.URL
+}
+
+// trustedHosts are the user's own mirrors.
+func trustedHosts(req fetcher.Request) (hosts []string) {
+	for _, u := range slices.Concat([]*url.URL{originOf(req), req.Torrent.MetainfoURL}, req.Mirrors, req.Torrent.URLs) {
+		if u != nil && u.Hostname() != "" && !slices.Contains(hosts, u.Hostname()) {
+			hosts = append(hosts, u.Hostname())
 		}
 	}
-	return r
+	return hosts
 }
 
 // proxied tells whether u is asked for through a proxy: then peers would see what the proxy hides.

@@ -31,7 +31,7 @@ type settings struct {
 	timeout, connectTimeout  time.Duration
 	progress, output, report string
 	quiet, verbose           bool
-	probe, json              bool
+	probe, json, watch       bool
 	make                     torrentSettings
 	create                   createSettings
 	publish                  publishSettings
@@ -39,6 +39,8 @@ type settings struct {
 	peers                    peersSettings
 	scrape                   scrapeSettings
 	download                 downloadSettings
+	seed                     seedSettings
+	daemon                   daemonSettings
 }
 
 const (
@@ -65,13 +67,14 @@ func (s setting) env() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
 }
 
-var allVerbs = []string{cmdFetch, "mirrors", "doctor", "publish", "create", cmdDownload, "metainfo", "bencode", "scrape", "apt-method"}
+var allVerbs = []string{cmdFetch, "mirrors", "doctor", "publish", "create", cmdDownload, "metainfo", "bencode", "scrape", "apt-method",
+	cmdDaemon, "status", "pause", "resume", "remove", "limit"}
 
 func settingsTable() []setting {
 	fetch, lists := []string{cmdFetch}, []string{cmdFetch, "mirrors"}
 	engine := []string{cmdFetch, "apt-method"}
 	goes := []string{cmdFetch, cmdDownload}
-	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(append(engine, cmdDownload, "metainfo")), downloadSettingsTable(), metainfoSettings(), bencodeSettings(), scrapeSettingsTable(), []setting{
+	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(append(engine, cmdDownload, "metainfo", cmdDaemon)), seedSettingsTable(), daemonSettingsTable(), controlSettingsTable(), downloadSettingsTable(), metainfoSettings(), bencodeSettings(), scrapeSettingsTable(), []setting{
 		{name: "output", aliases: []string{"o", "O"}, value: true, verbs: fetch,
 			usage: "write to `FILE`; - is standard output",
 			set:   func(s *settings, v string) error { s.output = standard(v); return notEmpty(v) }},
@@ -117,7 +120,7 @@ func settingsTable() []setting {
 			}},
 		{name: "quiet", aliases: []string{"q"}, lasting: true, verbs: goes, usage: "say nothing but errors",
 			set: func(s *settings, v string) error { return parseBool(v, &s.quiet) }},
-		{name: "verbose", lasting: true, verbs: []string{cmdFetch, cmdDownload, "mirrors", "doctor", "publish"},
+		{name: "verbose", lasting: true, verbs: []string{cmdFetch, cmdDownload, "mirrors", "doctor", "publish", cmdDaemon},
 			usage: "say what is done and, of a download, which mirrors are set aside, and why",
 			set:   func(s *settings, v string) error { return parseBool(v, &s.verbose) }},
 		{name: "report", value: true, verbs: goes, usage: "write to `FILE` what each source gave, as JSON; - is standard output",

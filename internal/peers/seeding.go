@@ -161,25 +161,28 @@ func (s *Seeding) Status() SeedingStatus {
 	return st
 }
 
-// Run seeds until ctx ends and trackers were told so, and returns nil then. It is an error if the first worker ends before it
+// Run seeds until ctx ends and trackers were told so, and returns nil then; it may be called again. It is an error if the first worker ends before it
 // listens: a port is in use, or there is no such program. After that a worker that ends is started again.
 func (s *Seeding) Run(ctx context.Context) error {
 	pause, listened := firstPause, false
 	for {
 		began := time.Now()
 		err := s.work(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
+		over := ctx.Err() != nil
 		s.mu.Lock()
 		listened = listened || s.last.Port != 0
-		s.restarts++
+		if !over {
+			s.restarts++
+		}
 		s.before += s.last.Uploaded
 		s.last = Report{}
 		for _, o := range s.torrents {
 			o.before, o.status.Peers = o.status.Uploaded, 0
 		}
 		s.mu.Unlock()
+		if over {
+			return nil
+		}
 		if !listened {
 			return err
 		}

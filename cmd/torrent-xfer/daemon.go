@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"torrent-xfer/seeder"
+)
+
+const (
+	cmdDaemon = "daemon"
+
+	daemonUser   = "torrent-xfer"
+	defaultSpace = 10_000_000_000
+	firstPassed  = 3 // descriptor that systemd passes first
+)
+
+const daemonAbout = `It runs until it is told to end (SIGINT, SIGTERM), and reads its configuration again on SIGHUP: limits change at once, what has to
+do with the network and places when it is started again. Downloads with --seed, or "seed = true" in the configuration, hand it their
+files, of which it keeps copies. Started as root it becomes another user.
+
+`
+
+// daemonSettings are those of daemon.
+type daemonSettings struct {
+	library, user, group string
+	private              bool
+	config               seeder.Config
+}
+
+func daemonSettingsTable() []setting {
+	verbs := []string{cmdDaemon}
+	bytes := func(at func(*settings) *int64) func(*settings, string) error {
+		return func(s *settings, v string) error { return parseBytes(strings.TrimSuffix(v, "/s"), at(s)) }
+	}
+	return []setting{
+		{name: "library", value: true, lasting: true, verbs: verbs,
+			usage: "keep files in `DIR` (default: /var/lib/torrent-xfer for root, $XDG_STATE_HOME/torrent-xfer)",
+			set:   func(s *settings, v string) error { s.daemon.library = v; return notEmpty(v) }},
+		{name: "user", value: true, lasting: true, verbs: verbs, usage: "become `NAME` if started as root (default: " + daemonUser + ")",
+			set: func(s *settings, v string) error { s.daemon.user = v; return notEmpty(v) }},
+		{name: "control-group", value: true, lasting: true, verbs: verbs,
+			usage: "members of the group `NAME` may hand files over too, and change what is done",
+			set:   func(s *settings, v string) error { s.daemon.group = v; return notEmpty(v) }},
+		{name: "private", lasting: true, verbs: verbs, usage: "peers and trackers may be at private addresses, as in a network of one's own",
+			set: func(s *settings, v string) error { return parseYes(v, &s.daemon.private) }},
+		{name: "seed-space", value: true, lasting: true, verbs: verbs,
+			usage: "keep `BYTES` of files at most (default: 10G); those that nobody has got for the longest time give way",
+			set:   bytes(func(s *settings) *int64 { return &s.daemon.config.Space })},
+		{name: "seed-per-day", value: true, lasting: true, verbs: verbs, usage: "give `BYTES` a day at most",
+			set: bytes(func(s *settings) *int64 { return &s.daemon.config.Day })},
+		{name: "seed-per-month", value: true, lasting: true, verbs: verbs, usage: "give `BYTES` a month at most",
+			set: bytes(func(s *settings) *int64 { return &s.daemon.config.Month })},
+		{name: "seed-hours", value: true, lasting: true, verbs: verbs, usage: "give within `HOURS` of the day only: 22:00-06:00,12:00-13:00",
+			set: func(s *settings, v string) (err error) { s.daemon.config.Hours, err = seeder.ParseHours(v); return err }},
+		{name: "seed-time", value: true, lasting: true, verbs: verbs, usage: "offer each file for `DURATION`: 72h",
+			set: func(s *settings, v string) error { return parseDuration(v, &s.daemon.config.Time) }},
+		{name: "seed-ratio", value: true, lasting: true, verbs: verbs, usage: "offer each file until `N` times its size is given",
+			set: func(s *settings, v string) (err error) {
+				r := &s.daemon.config.Ratio
+				if *r, err = strconv.ParseFloat(v, 64); err != nil || !(*r > 0) {
+					return fmt.Errorf("%q is not a ratio", v)
+				}
+				return nil
+			}},
+	}
+}
+
+func daemonCommand(env Env, c *cli.Context) error {
+	if c.NArg() > 0 {
+		return usageError("too many arguments: %q", c.Args().First())
+	}
+	s, config, err := loadDaemon(env, c)
+	if err != nil {
+		return err
+	}
+	level := slog.LevelWarn
+	if s.verbose {
+		level = slog.LevelInfo
+	}
+	log := slog.New(slog.NewTextHandler(env.Stderr, &slog.HandlerOptions{Level: level}))
+	with, err := newCompany(env, s)
+	if errors.Is(err, errNoWorker) {
+		return &failure{status: exitFailed, err: fmt.Errorf("no peers: %w", err), next: "install " + workerName + " beside torrent-xfer"}
+	}
+	if err != nil {
+		return err
+	}
+	if with == nil {
+		return usageError("--peers never leaves the daemon nothing to do")
+	}
+	fail := func(err error) error {
+		return &failure{status: exitFailed, err: err, next: "see torrent-xfer daemon --help"}
+	}
+	control, err := openControl(env, s)
+	if err != nil {
+		return fail(err)
+	}
+	defer control.Close()
+	place, err := env.libraryDir(s)
+	if err != nil {
+		return err
+	}
+	if err := settle(env, s, place); err != nil {
+		return fail(err)
+	}
+	library, stale, err := seeder.OpenLibrary(place)
+	if err != nil {
+		return fail(err)
+	}
+	defer library.Close()
+	d := &seeder.Daemon{Library: library, Stale: stale, Log: log}
+	d.Swarm = newSeeding(d, with, s.daemon.private, log)
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP)
+	defer signal.Stop(hangUps)
+	go func() {
+		for range hangUps {
+			if _, config, err := loadDaemon(env, c); err != nil {
+				log.Warn("the configuration stays as it was", "why", err)
+			} else {
+				d.Configure(config)
+			}
+		}
+	}()
+	notify(env, "READY=1")
+	if err := d.Run(ctx, config, control); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// loadDaemon reads what the daemon goes by.
+func loadDaemon(env Env, c *cli.Context) (settings, seeder.Config, error) {
+	s, err := loadSettings(env, c, cmdDaemon)
+	config := s.daemon.config
+	if err != nil {
+		return s, config, err
+	}
+	config.Rate = s.peers.options.LimitUpload
+	if config.Space == 0 {
+		config.Space = defaultSpace
+	}
+	if s.daemon.group != "" {
+		g, err := user.LookupGroup(s.daemon.group)
+		if err == nil {
+			config.Group, err = strconv.Atoi(g.Gid)
+		}
+		if err != nil {
+			return s, config, usageError("--control-group: %w", err)
+		}
+	}
+	return s, config, nil
+}
+
+// libraryDir is where files are kept.
+func (e Env) libraryDir(s settings) (string, error) {
+	state, _, _ := strings.Cut(e.get("STATE_DIRECTORY"), ":") // systemd's
+	switch {
+	case s.daemon.library != "":
+		return e.path(s.daemon.library), nil
+	case filepath.IsAbs(state):
+		return filepath.Join(state, "library"), nil
+	case e.UID == 0:
+		return "/var/lib/torrent-xfer/library", nil
+	}
+	dir := e.xdg("XDG_STATE_HOME", ".local/state")
+	if dir == "" {
+		return "", usageError("there is no home to keep files in: name a directory with --library")
+	}
+	return filepath.Join(dir, "torrent-xfer/library"), nil
+}
+
+// openControl listens at the control socket, or takes the one that systemd listens at. Everybody may connect to it; what he may do is
+// found out then.
+func openControl(env Env, s settings) (*net.UnixListener, error) {
+	if env.get("LISTEN_PID") == strconv.Itoa(os.Getpid()) && env.get("LISTEN_FDS") == "1" {
+		syscall.CloseOnExec(firstPassed)
+		f := os.NewFile(firstPassed, "control")
+		defer f.Close()
+		l, err := net.FileListener(f)
+		if err != nil {
+			return nil, fmt.Errorf("the socket of systemd: %w", err)
+		}
+		if u, ok := l.(*net.UnixListener); ok {
+			return u, nil
+		}
+		l.Close()
+		return nil, errors.New("the socket of systemd is no unix socket")
+	}
+	path := env.path(s.seed.control)
+	if path == "" {
+		path = env.ownControl()
+	}
+	if path == "" && env.UID != 0 {
+		return nil, usageError("there is no place for the control socket: name one with --control")
+	}
+	mode := fs.FileMode(0o700)
+	if path == "" {
+		path, mode = systemControl, 0o755
+	}
+	if err := os.MkdirAll(filepath.Dir(path), mode); err != nil {
+		return nil, err
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("another daemon listens at %s", path)
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
+		os.Remove(path) // of one that was killed
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// settle makes the library's directory and, started as root, becomes the user whose it is.
+func settle(env Env, s settings, place string) error {
+	if err := os.MkdirAll(place, 0o700); err != nil {
+		return err
+	}
+	name := s.daemon.user
+	if name == "" {
+		name = daemonUser
+	}
+	if env.UID != 0 || name == "root" {
+		return nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return fmt.Errorf("%w; create it (systemd-sysusers), or name another with --user", err)
+	}
+	uid, err1 := strconv.Atoi(u.Uid)
+	gid, err2 := strconv.Atoi(u.Gid)
+	if err := errors.Join(err1, err2, os.Lchown(place, uid, gid)); err != nil {
+		return err
+	}
+	return becomeUser(name)
+}
+
+// notify tells systemd, if it wants to be told (sd_notify(3)).
+func notify(env Env, what string) {
+	path := env.get("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"}) // "@" is an abstract one to Go too
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	c.Write([]byte(what))
+}
