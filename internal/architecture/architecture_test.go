@@ -84,6 +84,14 @@ var never = map[string]map[string]string{
 		"github.com/schollz/progressbar/v3": "publishing tells events and draws nothing",
 		"github.com/anacrolix/torrent":      "the client is internal/swarm's",
 	},
+	module + "/seeder": {
+		module + "/fetcher":                            "who keeps files need not fetch them",
+		module + "/internal/peers":                     "a Swarm is declared where it is used; the command joins the two",
+		"os/exec":                                      "the command runs programs",
+		"github.com/urfave/cli/v2":                     "the daemon's command line is the command's",
+		"github.com/anacrolix/torrent":                 "the client is internal/swarm's",
+		"github.com/landlock-lsm/go-landlock/landlock": "confinement is the command's",
+	},
 	module + "/internal/scrape": {
 		module + "/fetcher":            "who asks a tracker fetches nothing",
 		"github.com/urfave/cli/v2":     "scraping has no command line",
