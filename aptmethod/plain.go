@@ -416,6 +416,7 @@ func (m *Method) copyBody(ctx context.Context, c *conn, it *item, body io.Reader
 		n, err := body.Read(chunk)
 		if n > 0 {
 			if _, werr := f.WriteAt(chunk[:n], pos); werr != nil {
+				stamp(f, date) // when there is room again, it goes on from here
 				return permanent("Error writing to file - write (%s)", numbered(werr))
 			}
 			pos += int64(n)

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
-	"golang.org/x/sys/unix"
 
 	"torrent-xfer/internal/mirrortest"
 )
@@ -236,36 +235,6 @@ func TestAptGivesUpRights(t *testing.T) {
 func noLandlock() bool {
 	abi, err := ll.LandlockGetABIVersion()
 	return err != nil || abi < 1
-}
-
-// TestAptLittleRoom: there is room for the package once, as apt has made sure, and not for what waits beside it.
-func TestAptLittleRoom(t *testing.T) {
-	dir := openDir(t)
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=14m"); err != nil {
-		t.Skipf("a small file system cannot be mounted: %v", err)
-	}
-	defer unix.Unmount(dir, unix.MNT_DETACH)
-	data := noise(23, 12_000_000)
-	config := []string{}
-	var url string
-	for range 2 {
-		s, err := mirrortest.Start(mirrortest.Config{Files: map[string]mirrortest.File{"/f.deb": mirrortest.Bytes(data)}, Rate: 20_000_000})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		url = strings.Replace(s.URL("/f.deb"), "http", "torrent+http", 1)
-		config = append(config, "Acquire::torrent::Mirrors::="+strings.TrimSuffix(s.URL("/"), "/"))
-	}
-	m := startMethod(t, binary, "torrent+http", config...)
-	defer m.kill()
-	path := filepath.Join(dir, "f.deb")
-	fmt.Fprintf(m.in, "600 URI Acquire\nURI: %s\nFilename: %s\nExpected-SHA256: %x\nExpected-Checksum-FileSize: %d\n\n", url, path, sha256.Sum256(data), len(data))
-	if text := m.end(30 * time.Second); !strings.HasPrefix(text, "201") {
-		t.Fatal(text)
-	}
-	same(t, path, data)
-	holds(t, dir, "f.deb")
 }
 
 // TestAptProber: apt starts each method once to hear what it can do, and waits for it to end. It opens nothing meanwhile.

@@ -40,7 +40,8 @@ type aptSite struct {
 }
 
 // newAptSite builds the repository and serves it. rate is what nginx sends at most on one connection.
-func newAptSite(t *testing.T, rate string, torrents bool) *aptSite {
+// more packages come with the big one.
+func newAptSite(t *testing.T, rate string, torrents bool, more ...deb) *aptSite {
 	t.Helper()
 	need(t, "apt-get", "apt-ftparchive", "dpkg-deb", "gpg", "nginx")
 	if err := makeKey(); err != nil {
@@ -63,13 +64,16 @@ func newAptSite(t *testing.T, rate string, torrents bool) *aptSite {
 	s.release(good, time.Now().Add(-24*time.Hour), "")
 	late := filepath.Join(s.dir, "late")
 	must(t, command(t, s.dir, "cp", "-a", good, late))
-	buildDeb(t, bigDeb, filepath.Join(pool, bigDeb.file()))
+	for _, d := range append(more, bigDeb) {
+		buildDeb(t, d, filepath.Join(pool, d.file()))
+	}
 	if err := os.RemoveAll(filepath.Join(good, "dists")); err != nil {
 		t.Fatal(err)
 	}
 	s.release(good, time.Now().Add(-time.Hour), late)
 	liar := filepath.Join(s.dir, "liar")
 	must(t, command(t, s.dir, "cp", "-a", good, liar))
+	spoil(t, filepath.Join(liar, "pool", mediumDeb.file()))
 	spoil(t, filepath.Join(liar, "pool", bigDeb.file()))
 	if torrents {
 		must(t, command(t, s.dir, binary, "create", filepath.Join(pool, bigDeb.file())))
@@ -91,7 +95,6 @@ func (s *aptSite) release(tree string, date time.Time, older string) {
 	ftparchive := func(args ...string) []byte {
 		cmd := command(t, s.dir, "apt-ftparchive", args...)
 		cmd.Dir = tree
-		cmd.Env = append(cmd.Env, fmt.Sprintf("SOURCE_DATE_EPOCH=%d", date.Unix()))
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatalf("apt-ftparchive %v: %v", args, err)
@@ -119,7 +122,7 @@ func (s *aptSite) release(tree string, date time.Time, older string) {
 	}
 	release := filepath.Join(tree, "dists/stable")
 	plain := filepath.Join(s.dir, "Release")
-	write(t, plain, ftparchive("-o", "APT::FTPArchive::Release::Codename=stable",
+	write(t, plain, ftparchive("-o", "APT::FTPArchive::Release::Codename=stable", "-o", "APT::FTPArchive::Release::Date="+date.UTC().Format(time.RFC1123),
 		"-o", "APT::FTPArchive::Release::Suite=stable", "-o", "APT::FTPArchive::Release::Components=main",
 		"-o", "APT::FTPArchive::Release::Architectures=all amd64", "-o", "APT::FTPArchive::Release::Acquire-By-Hash=yes",
 		"release", "dists/stable"))
