@@ -70,6 +70,9 @@ func startApache(t *testing.T, root, mirror1, mirror2 string) (server string) {
 // Types and Link headers name what is there, encoded as the client asked for it, and nothing else.
 func TestServedTypesAndLinks(t *testing.T) {
 	root := openDir(t)
+	if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	dir := filepath.Join(root, "pool a")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -148,20 +151,36 @@ func TestServedFromAnotherTree(t *testing.T) {
 
 // The units are what systemd understands, and as closed as the comments in them say.
 func TestSystemdUnits(t *testing.T) {
-	need(t, "systemd-analyze")
-	dir := openDir(t)
-	for _, kind := range []string{"service", "timer"} {
-		text := string(read(t, filepath.Join("..", "..", "packaging", "systemd", "torrent-xfer-publish@."+kind)))
-		if kind == "service" {
-			text = packaged(t, "systemd/torrent-xfer-publish@.service", "/usr/bin/torrent-xfer", binary)
+	need(t, "systemd-analyze", "systemd-sysusers")
+	for _, list := range [][]string{
+		{"torrent-xfer-publish@.service", "torrent-xfer-publish@.timer"},
+		{"torrent-xfer.service", "torrent-xfer.socket"},
+	} {
+		dir := openDir(t)
+		var paths []string
+		for _, name := range list {
+			text := string(read(t, filepath.Join("..", "..", "packaging", "systemd", name)))
+			text = strings.NewReplacer("/usr/bin/torrent-xfer", binary, "User=torrent-xfer", "User=daemon").Replace(text)
+			path := filepath.Join(dir, strings.Replace(name, "@", "@srv-mirror", 1))
+			write(t, path, []byte(text))
+			paths = append(paths, path)
 		}
-		write(t, filepath.Join(dir, "torrent-xfer-publish@srv-mirror."+kind), []byte(text))
+		verify := command(t, dir, "systemd-analyze", append([]string{"verify", "--man=no"}, paths...)...)
+		if out := must(t, verify); strings.Contains(out, "torrent-xfer") {
+			t.Errorf("systemd-analyze verify: %s", out)
+		}
+		must(t, command(t, dir, "systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=20", paths[0]))
 	}
-	service := filepath.Join(dir, "torrent-xfer-publish@srv-mirror.service")
-	verify := command(t, dir, "systemd-analyze", "verify", "--man=no", service,
-		filepath.Join(dir, "torrent-xfer-publish@srv-mirror.timer"))
-	if out := must(t, verify); strings.Contains(out, "torrent-xfer-publish") {
-		t.Errorf("systemd-analyze verify: %s", out)
+	root := openDir(t)
+	if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
+		t.Fatal(err)
 	}
-	must(t, command(t, dir, "systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=20", service))
+	config, err := filepath.Abs(filepath.Join("..", "..", "packaging", "sysusers", "torrent-xfer.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, command(t, root, "systemd-sysusers", "--root="+root, config))
+	if users := string(read(t, filepath.Join(root, "etc", "passwd"))); !strings.Contains(users, "torrent-xfer:") {
+		t.Errorf("no user: %q", users)
+	}
 }
