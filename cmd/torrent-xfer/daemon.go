@@ -38,6 +38,7 @@ files, of which it keeps copies. Started as root it becomes another user.
 // daemonSettings are those of daemon.
 type daemonSettings struct {
 	library, user, group string
+	metrics              string // HOST:PORT or the path of a unix socket; "": none
 	private              bool
 	config               seeder.Config
 }
@@ -56,6 +57,9 @@ func daemonSettingsTable() []setting {
 		{name: "control-group", value: true, lasting: true, verbs: verbs,
 			usage: "members of the group `NAME` may hand files over too, and change what is done",
 			set:   func(s *settings, v string) error { s.daemon.group = v; return notEmpty(v) }},
+		{name: "metrics", value: true, lasting: true, verbs: verbs,
+			usage: "answer Prometheus at http://`ADDRESS`/metrics; an absolute path is a unix socket (default: nowhere)",
+			set:   func(s *settings, v string) error { s.daemon.metrics = v; return notEmpty(v) }},
 		{name: "private", lasting: true, verbs: verbs, usage: "peers and trackers may be at private addresses, as in a network of one's own",
 			set: func(s *settings, v string) error { return parseYes(v, &s.daemon.private) }},
 		{name: "seed-space", value: true, lasting: true, verbs: verbs,
@@ -111,6 +115,13 @@ func daemonCommand(env Env, c *cli.Context) error {
 		return fail(err)
 	}
 	defer control.Close()
+	var metrics net.Listener
+	if s.daemon.metrics != "" {
+		if metrics, err = openMetrics(s.daemon.metrics); err != nil {
+			return fail(fmt.Errorf("metrics: %w", err))
+		}
+		defer metrics.Close()
+	}
 	place, err := env.libraryDir(s)
 	if err != nil {
 		return err
@@ -140,6 +151,13 @@ func daemonCommand(env Env, c *cli.Context) error {
 			}
 		}
 	}()
+	if metrics != nil {
+		go func() {
+			if err := d.ServeMetrics(ctx, metrics); err != nil {
+				log.Warn("metrics", "why", err)
+			}
+		}()
+	}
 	notify(env, "READY=1")
 	if err := d.Run(ctx, config, control); err != nil {
 		return fail(err)
@@ -219,6 +237,11 @@ func openControl(env Env, s settings) (*net.UnixListener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), mode); err != nil {
 		return nil, err
 	}
+	return listenUnix(path)
+}
+
+// listenUnix makes a socket that everybody may connect to.
+func listenUnix(path string) (*net.UnixListener, error) {
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		c.Close()
 		return nil, fmt.Errorf("another daemon listens at %s", path)
@@ -235,6 +258,13 @@ func openControl(env Env, s settings) (*net.UnixListener, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+func openMetrics(address string) (net.Listener, error) {
+	if filepath.IsAbs(address) {
+		return listenUnix(address)
+	}
+	return net.Listen("tcp", address)
 }
 
 // settle makes the library's directory and, started as root, becomes the user whose it is.

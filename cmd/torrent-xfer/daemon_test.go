@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -111,5 +115,23 @@ func awaitStatus(ts *testscript.TestScript, neg bool, args []string) {
 			log, _ := os.ReadFile(ts.MkAbs("daemon.log"))
 			ts.Fatalf("the status is\n%s\n%s", text, strings.TrimSpace(string(log)))
 		}
+	}
+}
+
+// getByUnix is "get SOCKET PATH": the answer of the HTTP server at a unix socket is what follows is about, a failure if it is not 200.
+func getByUnix(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: get SOCKET PATH")
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", ts.MkAbs(args[0]))
+	}}}
+	res, err := client.Get("http://localhost" + args[1])
+	ts.Check(err)
+	defer res.Body.Close()
+	_, err = io.Copy(ts.Stdout(), res.Body)
+	ts.Check(err)
+	if right := res.StatusCode == http.StatusOK; right == neg {
+		ts.Fatalf("status %d", res.StatusCode)
 	}
 }
