@@ -114,6 +114,13 @@ func (f *filter) ban(peer string) bool {
 	return !before
 }
 
+// pardon lifts all bans.
+func (f *filter) pardon() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.liars)
+}
+
 func (f *filter) banned(peer string) bool {
 	at, err := netip.ParseAddrPort(peer)
 	f.mu.Lock()

@@ -32,6 +32,8 @@ func findMetadata(link *peers.Link, start peers.Start) error {
 	if err != nil {
 		return err
 	}
+	turns := newTurns(e)
+	cfg.Callbacks.PeerConnAdded = append(cfg.Callbacks.PeerConnAdded, turns.met)
 	if e.client, err = torrent.NewClient(cfg); err != nil {
 		return err
 	}
@@ -64,7 +66,7 @@ func findMetadata(link *peers.Link, start peers.Start) error {
 	go addPeers(t, start.Peers)
 	over := make(chan error, 1)
 	go func() { over <- link.Listen(peers.Orders{}) }()
-	err = wait(link, t, over)
+	err = e.wait(turns, over)
 	if errors.Is(err, io.EOF) {
 		return nil // nobody waits for it any more
 	}
@@ -72,10 +74,12 @@ func findMetadata(link *peers.Link, start peers.Start) error {
 }
 
 // wait hands the torrent over once it is there, with the layers that verify it.
-func wait(link *peers.Link, t *torrent.Torrent, over <-chan error) error {
+func (e *engine) wait(turns *turns, over <-chan error) error {
+	link, t := e.link, e.torrent
+	tick := time.NewTicker(lookForLayers)
+	defer tick.Stop()
 	alive := time.NewTicker(aliveEvery)
 	defer alive.Stop()
-	var look <-chan time.Time
 	var patience time.Time
 	for got := t.GotInfo(); ; {
 		select {
@@ -90,10 +94,11 @@ func wait(link *peers.Link, t *torrent.Torrent, over <-chan error) error {
 			if got, patience = nil, time.Now().Add(layersPatience); t.Info().HasV1() {
 				patience = time.Now().Add(hybridPatience)
 			}
-			tick := time.NewTicker(lookForLayers)
-			defer tick.Stop()
-			look = tick.C
-		case <-look:
+		case now := <-tick.C:
+			if got != nil {
+				turns.look(now)
+				continue
+			}
 		}
 		mi := t.Metainfo()
 		if !hasLayers(t, mi.PieceLayers) && time.Now().Before(patience) {
