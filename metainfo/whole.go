@@ -111,6 +111,9 @@ func (m *Manifest) takeLayers(layers map[string][]byte, p *torrentParser) error 
 		return errMismatch // of a hybrid, or with links of some length
 	}
 	m.Size, m.hashes, m.v2 = end, hashes, true
+	for i := range m.files { // nothing pads up to empty files behind all content
+		m.files[i].Offset = min(m.files[i].Offset, end)
+	}
 	return nil
 }
 

@@ -78,6 +78,7 @@ func TestParseAllJSON(t *testing.T) {
 func FuzzParseAll(f *testing.F) {
 	f.Add(v1Files(16<<10, "a", 100, "", 16<<10-100, "b/c", 20000, "e", 0))
 	f.Add([]byte("d4:infod9:file treed1:ad0:d6:lengthi1e11:pieces root32:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaee1:bd0:d6:lengthi2e11:pieces root32:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbeee12:meta versioni2e4:name1:x12:piece lengthi16384ee12:piece layersdee"))
+	f.Add([]byte("d4:infod9:file treed1:0d0:d6:lengthi1e11:pieces root32:00000000000000000000000000000000ee1:1d0:d6:lengthi0e11:x000000000032:00000000000000000000000000000000eee12:meta versioni2e4:name1:012:piece lengthi16384eee")) // an empty file behind the last piece
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := ParseAll(data)
 		if err != nil {
