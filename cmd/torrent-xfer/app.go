@@ -16,6 +16,7 @@ const version = "0.1.0"
 
 const shortUsage = `usage: torrent-xfer [flags] URL [DEST]
        torrent-xfer download MAGNET|TORRENT [DIR]
+       torrent-xfer serve FILE...
        torrent-xfer mirrors URL
        torrent-xfer publish DIR
        torrent-xfer create FILE...
@@ -83,6 +84,8 @@ func newApp(env Env) *cli.App {
 		Commands: []*cli.Command{
 			command(cmdDownload, "MAGNET|TORRENT [DIR]", "bring what a magnet link or a torrent is of, from peers and its web seeds", downloadAbout, downloadCommand,
 				exitNotFound, exitWrong, exitWrite, exitTimeout, exitInterrupted),
+			command(cmdServe, "FILE...", "give files of this machine to peers, and print their magnet links", serveAbout, serveCommand,
+				exitWrong, exitWrite, exitInterrupted),
 			command("mirrors", "URL", "print the URLs of the same file, best first", "", mirrorsCommand, exitNotFound, exitTimeout, exitInterrupted),
 			command("publish", "DIR", "write the torrents of a package repository, as static files", aboutPublish, publishCommand,
 				exitWrite, exitInterrupted),

@@ -32,6 +32,9 @@ const metadataTimeout = 5 * time.Minute
 // torrentPatience is how long peers are waited for, who may come and go.
 const torrentPatience = 5 * time.Minute
 
+// portPatience is for the port of the worker that was at work until the file was whole.
+const portPatience = 5 * time.Second
+
 // downloadSettings are those of download.
 type downloadSettings struct {
 	torrent string   // "": the argument
@@ -274,7 +277,54 @@ func (t *torrentJob) bring(dir string) error {
 	if rerr := t.writeReport(result, err); rerr != nil && err == nil {
 		return &failure{status: exitWrite, file: t.name(), err: fmt.Errorf("the file is there, but not its report: %w", rerr)}
 	}
+	if err == nil && t.settings.give.wanted() {
+		stop()
+		return t.seed(m, into)
+	}
 	return err
+}
+
+// seed gives to peers what has arrived, as long as the user wants.
+func (t *torrentJob) seed(m *metainfo.Manifest, into *tree) error {
+	if t.with == nil {
+		warn(t.env.Stderr, "%s: there are no peers to give it to (see --peers)", t.name())
+		return nil
+	}
+	o := &offer{name: t.name(), size: m.Size}
+	var err error
+	if o.torrent, err = peers.TorrentOf(t.data); err == nil && into != nil && slices.Contains(into.want, false) {
+		err = errors.New("only torrents that are here as a whole are given to peers")
+	}
+	paths := []string{t.dest}
+	if into != nil {
+		paths = nil
+		for _, f := range into.files {
+			paths = append(paths, filepath.Join(filepath.Dir(t.dest), into.path(f)))
+		}
+	}
+	were := make([]os.FileInfo, len(paths))
+	for i := range paths {
+		if err == nil {
+			paths[i] = t.env.path(paths[i])
+			were[i], err = os.Stat(paths[i])
+		}
+	}
+	if err != nil {
+		warn(t.env.Stderr, "%s: not given to peers: %s", t.name(), err)
+		return nil
+	}
+	o.open = func(file int) (*os.File, error) {
+		if file < 0 || file >= len(paths) {
+			return nil, os.ErrNotExist
+		}
+		return asItWas(paths[file], were[file])
+	}
+	job := newSeedJob(t.env, t.settings, t.with)
+	job.offers, job.patience = []*offer{o}, portPatience
+	if err := job.run(); err != nil {
+		return &failure{status: exitFailed, file: t.name(), err: fmt.Errorf("it is here, but not given to peers any more: %w", err), next: "run it again with --verbose"}
+	}
+	return nil
 }
 
 // fetch has the file, or all files of into.

@@ -40,9 +40,11 @@ type peersSettings struct {
 	blocklists []string
 }
 
-func peersSettingsTable(verbs []string) []setting {
+// peersSettingsTable describes them for these verbs, and all but --peers for those that seed.
+func peersSettingsTable(joining []string, seeding ...string) []setting {
+	verbs := slices.Concat(joining, seeding)
 	return []setting{
-		{name: "peers", value: true, lasting: true, verbs: verbs,
+		{name: "peers", value: true, lasting: true, verbs: joining,
 			usage: "exchange the file with others who fetch it; `WHEN` is auto (it has a torrent, is above 4 MiB, and no proxy is set), never or always",
 			set:   oneOf(func(s *settings) *string { return &s.peers.when }, "auto", "never", "always")},
 		{name: "port", value: true, lasting: true, verbs: verbs, usage: "take connections of peers at `PORT` (default: any free one)",

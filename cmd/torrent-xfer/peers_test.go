@@ -83,7 +83,8 @@ sys.stdin.read()
 	}
 }
 
-// makeTorrent is "mktorrent v1|v2|hybrid PATH TORRENT [URL]": libtorrent makes a torrent of a directory, with a web seed.
+// makeTorrent is "mktorrent v1|v2|hybrid PATH TORRENT [URL]": libtorrent makes a torrent of a directory, with a web seed, or a
+// tracker if the URL ends in /announce.
 func makeTorrent(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: mktorrent v1|v2|hybrid PATH TORRENT [URL]")
@@ -95,7 +96,7 @@ fs = lt.file_storage()
 lt.add_files(fs, path)
 c = lt.create_torrent(fs, 32 * 1024, *{"v1": [lt.create_torrent.v1_only], "v2": [lt.create_torrent.v2_only], "hybrid": []}[kind])
 for url in sys.argv[4:]:
-    c.add_url_seed(url)
+    (c.add_tracker if url.endswith("/announce") else c.add_url_seed)(url)
 lt.set_piece_hashes(c, os.path.dirname(path))
 open(to, "wb").write(lt.bencode(c.generate()))
 `, args[0], ts.MkAbs(args[1]), ts.MkAbs(args[2])}, args[3:]...)...).CombinedOutput()

@@ -41,6 +41,8 @@ type settings struct {
 	download                 downloadSettings
 	seed                     seedSettings
 	daemon                   daemonSettings
+	serve                    serveSettings
+	give                     giveSettings
 }
 
 const (
@@ -48,6 +50,7 @@ const (
 	cmdFetch  = "" // the command without a verb
 
 	cmdDownload = "download"
+	cmdServe    = "serve"
 )
 
 // A setting is described here once for the command line, the environment, the configuration file and the help.
@@ -68,13 +71,13 @@ func (s setting) env() string {
 }
 
 var allVerbs = []string{cmdFetch, "mirrors", "doctor", "publish", "create", cmdDownload, "metainfo", "bencode", "scrape", "apt-method",
-	cmdDaemon, "status", "pause", "resume", "remove", "limit"}
+	cmdDaemon, cmdServe, "status", "pause", "resume", "remove", "limit"}
 
 func settingsTable() []setting {
 	fetch, lists := []string{cmdFetch}, []string{cmdFetch, "mirrors"}
 	engine := []string{cmdFetch, "apt-method"}
 	goes := []string{cmdFetch, cmdDownload}
-	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(append(engine, cmdDownload, "metainfo", cmdDaemon)), seedSettingsTable(), daemonSettingsTable(), controlSettingsTable(), downloadSettingsTable(), metainfoSettings(), bencodeSettings(), scrapeSettingsTable(), []setting{
+	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(append(engine, cmdDownload, "metainfo", cmdDaemon), cmdServe), seedSettingsTable(), daemonSettingsTable(), controlSettingsTable(), downloadSettingsTable(), serveSettingsTable(), giveSettingsTable(cmdDownload, cmdServe), metainfoSettings(), bencodeSettings(), scrapeSettingsTable(), []setting{
 		{name: "output", aliases: []string{"o", "O"}, value: true, verbs: fetch,
 			usage: "write to `FILE`; - is standard output",
 			set:   func(s *settings, v string) error { s.output = standard(v); return notEmpty(v) }},
@@ -118,9 +121,9 @@ func settingsTable() []setting {
 				s.progress = v
 				return nil
 			}},
-		{name: "quiet", aliases: []string{"q"}, lasting: true, verbs: goes, usage: "say nothing but errors",
+		{name: "quiet", aliases: []string{"q"}, lasting: true, verbs: append(goes, cmdServe), usage: "say nothing but errors",
 			set: func(s *settings, v string) error { return parseBool(v, &s.quiet) }},
-		{name: "verbose", lasting: true, verbs: []string{cmdFetch, cmdDownload, "mirrors", "doctor", "publish", cmdDaemon},
+		{name: "verbose", lasting: true, verbs: []string{cmdFetch, cmdDownload, "mirrors", "doctor", "publish", cmdDaemon, cmdServe},
 			usage: "say what is done and, of a download, which mirrors are set aside, and why",
 			set:   func(s *settings, v string) error { return parseBool(v, &s.verbose) }},
 		{name: "report", value: true, verbs: goes, usage: "write to `FILE` what each source gave, as JSON; - is standard output",

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"encoding/hex"
+	"errors"
 	"slices"
 
 	"torrent-xfer/metainfo"
@@ -16,11 +17,15 @@ type Torrent struct {
 	Private  bool                   // peers come from the trackers alone (BEP 27)
 }
 
-// TorrentOf offers the content of a single-file torrent to the torrent's own trackers. data is kept.
+// TorrentOf offers what a torrent is of to the torrent's own trackers. data is kept. Torrents with empty files among several are an
+// error: the BitTorrent library crashes on some.
 func TorrentOf(data []byte) (t Torrent, err error) {
-	m, err := metainfo.Parse(data, "")
+	m, err := metainfo.ParseAll(data)
 	if err != nil {
 		return t, err
+	}
+	if slices.ContainsFunc(m.Files(), func(f metainfo.File) bool { return f.Size == 0 }) {
+		return t, errors.New("the BitTorrent library crashes on torrents with empty files")
 	}
 	t = Torrent{Metainfo: func() ([]byte, error) { return data, nil }, Trackers: m.Trackers, Private: m.Private}
 	v1, v2 := m.InfoHashes()

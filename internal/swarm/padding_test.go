@@ -30,7 +30,6 @@ func TestAsksForPadding(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e := &engine{info: &info, pieces: make([]piece, info.NumPieces())}
 		for _, c := range []struct {
 			index, begin, length pp.Integer
 			padding              bool
@@ -38,7 +37,7 @@ func TestAsksForPadding(t *testing.T) {
 			{2, 0, 16 << 10, want}, {2, 0, 100, false}, {0, 16 << 10, 16 << 10, false}, {2, 0, 32 << 10, false}, {3, 0, 16 << 10, false},
 			{2, 24 << 10, 16 << 10, false}, {2, 1<<32 - 1, 16 << 10, false}, {1<<32 - 1, 0, 16 << 10, false},
 		} {
-			if got := e.asksForPadding(&pp.Message{Type: pp.Request, Index: c.index, Begin: c.begin, Length: c.length}); got != c.padding {
+			if got := asksForPadding(&info, &pp.Message{Type: pp.Request, Index: c.index, Begin: c.begin, Length: c.length}); got != c.padding {
 				t.Errorf("version %v: piece %d, %d bytes from %d: %v", version, c.index, c.length, c.begin, got)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/anacrolix/torrent"
 	"github.com/anacrolix/torrent/metainfo"
+	pp "github.com/anacrolix/torrent/peer_protocol"
 
 	ours "torrent-xfer/metainfo"
 
@@ -111,6 +112,11 @@ func (s *seeder) open(o peers.Options, reach peers.Reach) error {
 	cfg.PeriodicallyAnnounceTorrentsToDht = false
 	cfg.DropDuplicatePeerIds = true
 	cfg.Callbacks.ReceiveEncryptedHandshakeSkeys = s.secrets
+	cfg.Callbacks.ReadMessage = func(c *torrent.PeerConn, m *pp.Message) {
+		if m.Type == pp.Request && asksForPadding(c.Torrent().Info(), m) {
+			m.Keepalive = true // see engine.config
+		}
+	}
 	cfg.DefaultStorage = nowhere{}
 	if s.client, err = torrent.NewClient(cfg); err != nil {
 		return err
@@ -250,7 +256,7 @@ func (s *seeder) inform(id [20]byte, data []byte) {
 
 // enter has the client know c.
 func (s *seeder) enter(c *content, data []byte) error {
-	m, err := ours.Parse(data, "") // once more: this process trusts nobody
+	m, err := ours.ParseAll(data) // once more: this process trusts nobody
 	if err != nil {
 		return err
 	}

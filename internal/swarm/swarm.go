@@ -218,7 +218,7 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 		case pp.Have, pp.Bitfield, pp.HaveAll, pp.HaveNone:
 			e.note(-1, 0)
 		case pp.Request:
-			if e.asksForPadding(m) {
+			if asksForPadding(e.info, m) {
 				m.Keepalive = true // which the client passes over; it would end the connection instead
 			}
 		}
@@ -234,12 +234,12 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 
 // asksForPadding reports whether a block is asked for with what follows the end of a file in a v2 torrent: libtorrent 2.0.8 believes
 // that there is padding. It does not get that block.
-func (e *engine) asksForPadding(m *pp.Message) bool {
-	if e.info == nil || e.info.HasV1() || int(m.Index) >= len(e.pieces) || m.Length > ours.BlockSize {
+func asksForPadding(info *metainfo.Info, m *pp.Message) bool {
+	if info == nil || info.HasV1() || int(m.Index) >= info.NumPieces() || m.Length > ours.BlockSize {
 		return false
 	}
 	end := int64(m.Begin) + int64(m.Length)
-	return end > e.info.Piece(int(m.Index)).Length() && end <= e.info.PieceLength
+	return end > info.Piece(int(m.Index)).Length() && end <= info.PieceLength
 }
 
 // flat are the trackers of all tiers but those of other kinds than HTTP and UDP.
