@@ -32,7 +32,7 @@ func findMetadata(link *peers.Link, start peers.Start) error {
 	if err != nil {
 		return err
 	}
-	turns := newTurns(e)
+	turns := newTurns(e, start.Peers)
 	cfg.Callbacks.PeerConnAdded = append(cfg.Callbacks.PeerConnAdded, turns.met)
 	if e.client, err = torrent.NewClient(cfg); err != nil {
 		return err

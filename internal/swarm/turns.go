@@ -16,8 +16,9 @@ const metadataTurn = 2 * time.Second
 // (v1.62.0) what one of them says of it, its size above all, counts for the others too.
 type turns struct {
 	e     *engine
-	alone bool // one at a time
-	busy  bool // somebody is connected, since then
+	named []string // of the link, "host:port"
+	alone bool     // one at a time
+	busy  bool     // somebody is connected, since then
 	since time.Time
 	turn  time.Duration
 
@@ -25,8 +26,8 @@ type turns struct {
 	known map[string]torrent.PeerInfo // that took our connection, by address
 }
 
-func newTurns(e *engine) *turns {
-	return &turns{e: e, known: map[string]torrent.PeerInfo{}, since: time.Now(), turn: metadataTurn}
+func newTurns(e *engine, named []string) *turns {
+	return &turns{e: e, named: named, known: map[string]torrent.PeerInfo{}, since: time.Now(), turn: metadataTurn}
 }
 
 // met is told of each peer that is connected. The client's lock is held.
@@ -53,8 +54,8 @@ func (r *turns) look(now time.Time) {
 	again := slices.Collect(maps.Values(r.known))
 	r.mu.Unlock()
 	switch {
-	case len(again) == 0:
-		return
+	case len(again) == 0: // nobody was there; perhaps somebody is now
+		r.turn *= 2
 	case !r.alone:
 		r.alone = true
 		t.SetMaxEstablishedConns(1)
@@ -70,4 +71,5 @@ func (r *turns) look(now time.Time) {
 		c.Close()
 	}
 	t.AddPeers(again)
+	go addPeers(t, r.named)
 }
