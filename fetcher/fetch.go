@@ -177,6 +177,7 @@ func (j *job) fetchRemote(ctx context.Context, result *Result) error {
 	}
 	j.sink = newSink(d.file, jn)
 	j.sink.limit, j.sink.wanted = j.limit, j.req.Wanted
+	j.sink.ordered, j.sink.strict = j.req.InOrder, j.req.InOrder
 	disk := j.sink.open("disk", "")
 	if !j.req.Volatile {
 		if info, err := d.file.Stat(); err == nil && info.Size() > 0 {

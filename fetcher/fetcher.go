@@ -26,6 +26,8 @@ type Request struct {
 	// can watch it, or go on with it. What Dest holds already is gone on with if Expect has a digest and the size. Dest
 	// may be a symbolic link. If Fetch fails Dest keeps what is good.
 	Grow bool
+	// InOrder has the file fetched from its beginning to its end, as far as several sources at once allow. It costs speed.
+	InOrder bool
 	// Partial is the path under which unfinished bytes wait between runs. It has to be on the file system of Dest.
 	// "": a hidden name beside Dest. Next to it lies a journal, named like it with ".journal" appended.
 	Partial string

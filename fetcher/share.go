@@ -153,7 +153,7 @@ func (s *Sink) assign(f *Feed, now time.Time) *Claim {
 	if c := s.assignSolo(f, now); c != nil {
 		return c
 	}
-	if s.amongPeers() && !f.whole {
+	if s.amongPeers() && !f.whole && !s.strict {
 		return s.assignAmong(f, now)
 	}
 	lo, hi := s.gap()

@@ -78,7 +78,8 @@ type Sink struct {
 	limit     *rate.Limiter  // of all bytes received; nil: none
 	blamed    []SourceReport // peers
 	uploaded  int64          // to peers
-	ordered   bool           // the destination grows in order: nobody works far beyond the first gap
+	ordered   bool           // nobody works far beyond the first gap
+	strict    bool           // nor do peers
 	front     int            // blocks from the start on that are good, as far as was looked
 	wanted    []Range        // of several files; nil: all
 	unwanted  []bool         // by piece, of several files; nil: none

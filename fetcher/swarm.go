@@ -196,8 +196,12 @@ func (w *Swarm) gather() Orders {
 	if mirrors {
 		budget = max(windowLeast, int64(w.feed.speed(time.Now())*windowSeconds))
 	}
+	base := w.base
+	if s.strict {
+		base, budget = 0, max(windowLeast, int64(w.feed.speed(time.Now())*windowSeconds))
+	}
 	for i := range s.pieces {
-		p := (w.base + i) % len(s.pieces)
+		p := (base + i) % len(s.pieces)
 		state := s.pieces[p]
 		now := orderNone
 		switch {
@@ -205,7 +209,7 @@ func (w *Swarm) gather() Orders {
 		case state == pieceGood:
 			now = orderHave
 		case state == pieceMissing && !mine[p] && !(s.solo[p] && mirrors):
-			if now = orderWant; w.had[p] {
+			if now = orderWant; w.had[p] || s.strict {
 				if budget -= w.manifest.PieceSize(p); budget < 0 && !w.asked[p] {
 					now = orderNone // what peers have in plenty is not kept from the mirrors
 				}

@@ -333,3 +333,23 @@ func TestPeersAfterResume(t *testing.T) {
 		t.Errorf("%d bytes resumed, %d of peers", res.Resumed, peersGave(res))
 	}
 }
+
+// Who wants the file in order has peers asked for its beginning first, and for no more than what they give in a while.
+func TestPeersInOrder(t *testing.T) {
+	data := randomBytes(6 << 20)
+	s, w := swarmOn(t, data)
+	s.mu.Lock()
+	s.ordered, s.strict = true, true
+	s.mu.Unlock()
+	var want []int
+	for p := range windowLeast / (64 << 10) {
+		want = append(want, p)
+	}
+	until(t, w, func(o Orders) bool { return slices.Equal(o.Want, want) })
+	for b := range 4 {
+		if err := w.Put(t.Context(), b, data[b*blockSize:(b+1)*blockSize]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, w, func(o Orders) bool { return slices.Contains(o.Want, len(want)) })
+}

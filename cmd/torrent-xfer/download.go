@@ -40,6 +40,7 @@ type downloadSettings struct {
 	torrent string   // "": the argument
 	dir     string   // "": the argument, or here
 	peers   []string // to begin with
+	inOrder bool
 	// of several files; both nil: all
 	spans    []metainfo.Span
 	patterns []string
@@ -60,6 +61,10 @@ func downloadSettingsTable() []setting {
 				s.download.peers = append(s.download.peers, v)
 				return nil
 			}},
+		{name: "sequential", verbs: verbs, usage: "fetch it from its beginning to its end, as far as several sources at once allow",
+			set: func(s *settings, v string) error { return parseBool(v, &s.download.inOrder) }},
+		{name: "recheck", verbs: verbs, usage: "verify what is there already, and fetch what is wrong; without this flag too, it is for those who have it in their scripts",
+			set: func(_ *settings, v string) error { var always bool; return parseBool(v, &always) }},
 		{name: "select", value: true, many: true, verbs: verbs,
 			usage: "of several files only those that `FILES` names: numbers, that count from 0 (0,3-5), or a pattern (*.iso)",
 			set: func(s *settings, v string) error {
@@ -240,7 +245,8 @@ func (t *torrentJob) bring(dir string) error {
 			next: "torrent-xfer metainfo tells what is in it"}
 	}
 	t.title, t.dest = m.Name, filepath.Join(dir, m.Name)
-	req := fetcher.Request{Dest: t.env.path(t.dest), Torrent: fetcher.TorrentHint{Metainfo: t.data}, Referrer: t.referrer}
+	req := fetcher.Request{Dest: t.env.path(t.dest), Torrent: fetcher.TorrentHint{Metainfo: t.data}, Referrer: t.referrer,
+		InOrder: t.settings.download.inOrder}
 	var into *tree
 	if m.Files() == nil {
 		if err := t.checkPlaces(); err != nil {
