@@ -32,6 +32,7 @@ type Config struct {
 	Hours      Hours         // of the day in which anything is given; nil: always
 	Time       time.Duration // for which a file is offered, pauses left out; <= 0: no limit
 	Ratio      float64       // of what was given of a file to its size, up to which it is offered; <= 0: no limit
+	Watch      []string      // directories the files of which are offered, as long as they lie there unchanged
 	Group      int           // whose members may change things, a group of the system; <= 0: none
 }
 
@@ -42,11 +43,16 @@ type Daemon struct {
 	Swarm   Swarm
 	Log     *slog.Logger // nil: silent
 
+	// Find finds the torrent of a watched file of that name and size. An error that wraps ErrNoTorrent: there is none. nil: only
+	// what lies beside the file counts.
+	Find func(ctx context.Context, name string, size int64) (Offer, error)
+
 	mu       sync.Mutex
 	config   Config
 	state    state
 	dirty    bool // state differs from what was saved
 	offers   chan Offer
+	relook   chan struct{}
 	last     SwarmStatus
 	seen     map[ID]int64   // bytes of last, by torrent
 	rates    map[ID]float64 // bytes/s now
@@ -84,6 +90,7 @@ func (d *Daemon) Run(ctx context.Context, c Config, control *net.UnixListener) e
 		}
 	})
 	all.Go(func() { d.work(ctx) })
+	all.Go(func() { d.watch(ctx) })
 	if control != nil {
 		all.Go(func() { d.serve(ctx, control) })
 	}
@@ -122,7 +129,7 @@ func (d *Daemon) begin() {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.state, d.offers, d.limit = s, make(chan Offer, queued), -1
+	d.state, d.offers, d.relook, d.limit = s, make(chan Offer, queued), make(chan struct{}, 1), -1
 	d.seen, d.rates, d.drops = map[ID]int64{}, map[ID]float64{}, map[ID]int{}
 }
 
@@ -131,10 +138,17 @@ func (d *Daemon) Configure(c Config) {
 	d.mu.Lock()
 	d.config = c
 	d.mu.Unlock()
+	select {
+	case d.relook <- struct{}{}:
+	default:
+	}
 	if c.Space > 0 {
 		for _, e := range d.least(d.Library.Entries()) {
 			if d.Library.Size() <= c.Space {
 				break
+			}
+			if e.Path != "" {
+				continue
 			}
 			d.forget(e, "it does not fit the budget of disk any more")
 		}
@@ -287,6 +301,9 @@ func (d *Daemon) tick(now time.Time, elapsed time.Duration) {
 	}
 	if c.Time > 0 || c.Ratio > 0 {
 		for _, e := range d.Library.Entries() {
+			if e.Path != "" {
+				continue // it is offered as long as it lies there
+			}
 			if c.Time > 0 && d.state.seeded(e) >= c.Time || c.Ratio > 0 && float64(d.state.Given[e.ID].Bytes) >= c.Ratio*float64(e.Size) {
 				done = append(done, e)
 			}
@@ -361,6 +378,11 @@ func (d *Daemon) save() {
 		d.mu.Unlock()
 		return
 	}
+	for path, was := range d.state.Left {
+		if info, err := os.Lstat(path); err != nil || identityOf(info) != was {
+			delete(d.state.Left, path)
+		}
+	}
 	for id := range d.state.Given {
 		if _, ok := d.Library.Entry(id); !ok {
 			delete(d.state.Given, id)
@@ -405,6 +427,11 @@ func (d *Daemon) remove(what string) (names []string, err error) {
 		return nil, fmt.Errorf("%q: %w", what, ErrUnknown)
 	}
 	for _, e := range found {
+		if e.Path != "" {
+			d.mu.Lock()
+			d.state.Left[e.Path], d.dirty = e.Seen, true
+			d.mu.Unlock()
+		}
 		d.forget(e, "asked for")
 		names = append(names, e.Name)
 	}

@@ -65,8 +65,9 @@ type Entry struct {
 	Hosts    []string   `json:"hosts,omitempty"` // on which trackers may stand, see Offer
 	Private  bool       `json:"private,omitempty"`
 	Added    time.Time  `json:"added"`
-	Since    int64      `json:"since_s"` // the seeding clock then, see state
-	Seen     identity   `json:"seen"`    // the content when it was verified
+	Path     string     `json:"path,omitempty"` // of content that is watched where it lies; "": it is a copy of the library's own
+	Since    int64      `json:"since_s"`        // the seeding clock then, see state
+	Seen     identity   `json:"seen"`           // the content when it was verified
 }
 
 // identity is what tells cheaply that content is still what was verified. There is no device number, since it changes with a
@@ -132,7 +133,7 @@ func OpenLibrary(dir string) (l *Library, stale []ID, err error) {
 		}
 		e.ID = ID(raw)
 		l.entries[e.ID] = e
-		info, err := os.Lstat(filepath.Join(path, contentFile))
+		info, err := os.Lstat(l.content(e))
 		switch {
 		case err != nil:
 			l.Remove(e.ID)
@@ -157,6 +158,14 @@ func readEntry(dir string) (e Entry, err error) {
 		return e, err
 	}
 	return e, json.Unmarshal(text, &e)
+}
+
+// content is where an entry's content lies.
+func (l *Library) content(e Entry) string {
+	if e.Path != "" {
+		return e.Path
+	}
+	return l.path(e.ID, contentFile)
 }
 
 func (l *Library) path(id ID, name string) string { return filepath.Join(l.dir, id.String(), name) }
@@ -186,12 +195,14 @@ func (l *Library) Entry(id ID) (e Entry, ok bool) {
 	return e, ok
 }
 
-// Size is the sum of all content in bytes.
+// Size is the sum of all content of the library's own in bytes.
 func (l *Library) Size() (n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.entries {
-		n += e.Size
+		if e.Path == "" {
+			n += e.Size
+		}
 	}
 	return n
 }
@@ -214,7 +225,7 @@ func (l *Library) Open(id ID) (*os.File, error) {
 	if !ok {
 		return nil, ErrUnknown
 	}
-	f, err := os.OpenFile(l.path(id, contentFile), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(l.content(e), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +257,7 @@ func (l *Library) Recheck(ctx context.Context, id ID) error {
 		if err != nil {
 			return err
 		}
-		f, err := os.OpenFile(l.path(id, contentFile), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+		f, err := os.OpenFile(l.content(e), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 		if err != nil {
 			return err
 		}

@@ -16,11 +16,12 @@ const (
 
 // state is what outlives the process beside the library: losing it costs counts, no content.
 type state struct {
-	Paused bool         `json:"paused,omitempty"`
-	Rate   int64        `json:"rate,omitempty"` // that was asked for in bytes/s; 0: as configured
-	Clock  int64        `json:"clock_s"`        // seconds of seeding in all, which no change of the system's clock moves
-	Quota  Quota        `json:"quota"`
-	Given  map[ID]given `json:"given,omitempty"`
+	Paused bool                `json:"paused,omitempty"`
+	Rate   int64               `json:"rate,omitempty"` // that was asked for in bytes/s; 0: as configured
+	Clock  int64               `json:"clock_s"`        // seconds of seeding in all, which no change of the system's clock moves
+	Quota  Quota               `json:"quota"`
+	Left   map[string]identity `json:"left,omitempty"` // watched files that were removed, and are not offered until they change
+	Given  map[ID]given        `json:"given,omitempty"`
 }
 
 // given is what peers got of one file.
@@ -46,6 +47,9 @@ func readState(dir string) (s state, err error) {
 	}
 	if err != nil {
 		s = state{}
+	}
+	if s.Left == nil {
+		s.Left = map[string]identity{}
 	}
 	if s.Given == nil {
 		s.Given = map[ID]given{}

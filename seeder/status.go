@@ -32,6 +32,7 @@ type TorrentStatus struct {
 	Name     string    `json:"name"`
 	Size     int64     `json:"size"`
 	URL      string    `json:"url,omitempty"`
+	Path     string    `json:"path,omitempty"` // of a watched file
 	Peers    int       `json:"peers"`
 	Uploaded int64     `json:"uploaded"` // bytes, by earlier daemons too
 	Ratio    float64   `json:"ratio"`
@@ -56,12 +57,14 @@ func (d *Daemon) Status() *Status {
 		Day: Amount{d.state.Quota.Day, max(0, c.Day)}, Month: Amount{d.state.Quota.Month, max(0, c.Month)}, Space: Amount{0, max(0, c.Space)},
 		Restarts: st.Restarts, Waiting: len(d.offers), Torrents: make([]TorrentStatus, 0, len(list)), Problems: append([]Problem{}, d.problems...)}
 	for _, e := range list {
-		t := TorrentStatus{ID: e.ID, Name: e.Name, Size: e.Size, URL: e.URL, Peers: there[e.ID].Peers, Uploaded: d.state.Given[e.ID].Bytes,
+		t := TorrentStatus{ID: e.ID, Name: e.Name, Size: e.Size, URL: e.URL, Path: e.Path, Peers: there[e.ID].Peers, Uploaded: d.state.Given[e.ID].Bytes,
 			Rate: d.rates[e.ID], Added: e.Added, Seeded: int64(d.state.seeded(e).Seconds()), Problem: there[e.ID].Problem}
 		if e.Size > 0 {
 			t.Ratio = float64(t.Uploaded) / float64(e.Size)
 		}
-		s.Space.Used += e.Size
+		if e.Path == "" {
+			s.Space.Used += e.Size
+		}
 		s.Torrents = append(s.Torrents, t)
 	}
 	return s

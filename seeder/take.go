@@ -3,7 +3,6 @@ package seeder
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -30,17 +29,13 @@ func (l *Library) Take(ctx context.Context, o Offer, max int64, least func([]Ent
 	if err != nil {
 		return e, nil, err
 	}
-	id, v2 := idsOf(m)
-	e = Entry{ID: id, V2: v2, Name: m.Name, Size: m.Size, URL: o.URL, Trackers: append(o.Trackers, m.Trackers...), Hosts: o.Hosts, Private: m.Private,
-		Added: time.Now(), Since: o.Since}
+	e = newEntry(m, o)
 	l.adding.Lock()
 	defer l.adding.Unlock()
-	l.mu.Lock()
-	_, known := l.entries[e.ID]
-	l.mu.Unlock()
+	old, known := l.Entry(e.ID)
 	info, err := o.Content.Stat()
 	switch {
-	case known:
+	case known && old.Path == "":
 		return e, nil, ErrKnown
 	case err != nil:
 		return e, nil, err
@@ -57,33 +52,30 @@ func (l *Library) Take(ctx context.Context, o Offer, max int64, least func([]Ent
 	if e.Seen, err = store(ctx, m, o.Content, filepath.Join(temp, contentFile)); err != nil {
 		return e, nil, err
 	}
-	text, err := json.Marshal(e)
-	if err == nil {
-		err = writeSynced(filepath.Join(temp, recordFile), text)
-	}
-	if err == nil {
-		err = writeSynced(filepath.Join(temp, torrentFile), o.Metainfo)
-	}
-	if err != nil {
-		return e, nil, err
-	}
 	if max > 0 {
 		excess := l.Size() + m.Size - max
 		for _, old := range least(l.Entries()) {
 			if excess <= 0 {
 				break
 			}
+			if old.Path != "" {
+				continue
+			}
 			l.Remove(old.ID)
 			removed, excess = append(removed, old.ID), excess-old.Size
 		}
 	}
-	if err := os.Rename(temp, filepath.Join(l.dir, e.ID.String())); err != nil {
-		return e, removed, err
+	if known {
+		l.Remove(e.ID) // what was outside is now here
 	}
-	l.mu.Lock()
-	l.entries[e.ID] = e
-	l.mu.Unlock()
-	return e, removed, nil
+	return e, removed, l.commit(temp, e, o.Metainfo)
+}
+
+// newEntry is what is known of an offer before its content is looked at.
+func newEntry(m *metainfo.Manifest, o Offer) Entry {
+	id, v2 := idsOf(m)
+	return Entry{ID: id, V2: v2, Name: m.Name, Size: m.Size, URL: o.URL, Trackers: append(o.Trackers, m.Trackers...), Hosts: o.Hosts, Private: m.Private,
+		Added: time.Now(), Since: o.Since}
 }
 
 // idsOf returns the info hashes that peers know m by; v2 is zero unless it is a hybrid.

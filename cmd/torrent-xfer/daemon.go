@@ -40,6 +40,7 @@ type daemonSettings struct {
 	library, user, group string
 	metrics              string // HOST:PORT or the path of a unix socket; "": none
 	private              bool
+	mirrors              []string // see newBeside
 	config               seeder.Config
 }
 
@@ -60,6 +61,26 @@ func daemonSettingsTable() []setting {
 		{name: "metrics", value: true, lasting: true, verbs: verbs,
 			usage: "answer Prometheus at http://`ADDRESS`/metrics; an absolute path is a unix socket (default: nowhere)",
 			set:   func(s *settings, v string) error { s.daemon.metrics = v; return notEmpty(v) }},
+		{name: "watch", value: true, many: true, lasting: true, verbs: verbs,
+			usage: "offer the files in `DIR` too, a package cache, as long as they lie there: those that have a torrent beside them, or beside the mirror's",
+			set: func(s *settings, v string) error {
+				if !filepath.IsAbs(v) {
+					return fmt.Errorf("%q is no absolute path", v)
+				}
+				s.daemon.config.Watch = append(s.daemon.config.Watch, filepath.Clean(v))
+				return nil
+			}},
+		{name: "watch-mirror", value: true, many: true, lasting: true, verbs: verbs,
+			usage: "look for torrents of watched files below the directory `URL` (default: where pacman's repositories are)",
+			set: func(s *settings, v string) error {
+				if u, err := parseURL(v); err != nil {
+					return err
+				} else if u.Scheme == "file" {
+					return fmt.Errorf("%q is no http or https URL", v)
+				}
+				s.daemon.mirrors = append(s.daemon.mirrors, v)
+				return nil
+			}},
 		{name: "private", lasting: true, verbs: verbs, usage: "peers and trackers may be at private addresses, as in a network of one's own",
 			set: func(s *settings, v string) error { return parseYes(v, &s.daemon.private) }},
 		{name: "seed-space", value: true, lasting: true, verbs: verbs,
@@ -136,6 +157,9 @@ func daemonCommand(env Env, c *cli.Context) error {
 	defer library.Close()
 	d := &seeder.Daemon{Library: library, Stale: stale, Log: log}
 	d.Swarm = newSeeding(d, with, s.daemon.private, log)
+	if config.Watch != nil {
+		d.Find = newBeside(env, s.daemon.mirrors).find
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
