@@ -2,6 +2,7 @@
 package trackertest
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -30,6 +31,8 @@ type Announce struct {
 type Tracker struct {
 	HTTP string // announce URL
 	UDP  string // announce URL
+
+	Interval time.Duration // until peers are to announce again, by HTTP; set it before the first comes; 0: a minute
 
 	mu    sync.Mutex
 	peers map[string][]netip.AddrPort // by info hash
@@ -161,7 +164,7 @@ func (t *Tracker) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	a := Announce{Event: q.Get("event"), InfoHash: q.Get("info_hash"), PeerID: q.Get("peer_id"), Left: number("left"),
 		Downloaded: number("downloaded"), Uploaded: number("uploaded"), Peer: netip.AddrPortFrom(from.Addr().Unmap(), uint16(number("port")))}
 	others := t.heard(a)
-	fmt.Fprintf(w, "d8:completei0e10:incompletei0e8:intervali60e5:peers%d:%se", len(others), others)
+	fmt.Fprintf(w, "d8:completei0e10:incompletei0e8:intervali%de5:peers%d:%se", int(cmp.Or(t.Interval, time.Minute).Seconds()), len(others), others)
 }
 
 // The magic number and the actions of BEP 15.
