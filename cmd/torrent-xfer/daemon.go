@@ -293,7 +293,10 @@ func openMetrics(address string) (net.Listener, error) {
 
 // settle makes the library's directory and, started as root, becomes the user whose it is.
 func settle(env Env, s settings, place string) error {
-	if err := os.MkdirAll(place, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil { // the other user has to get there
+		return err
+	}
+	if err := os.Mkdir(place, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	name := s.daemon.user
