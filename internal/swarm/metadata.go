@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -67,6 +68,8 @@ func findMetadata(link *peers.Link, start peers.Start) error {
 	over := make(chan error, 1)
 	go func() { over <- link.Listen(peers.Orders{}) }()
 	err = e.wait(turns, over)
+	cancel()
+	e.announcer.leave(false, cmp.Or(max(0, start.Options.Linger), defaultLinger))
 	if errors.Is(err, io.EOF) {
 		return nil // nobody waits for it any more
 	}

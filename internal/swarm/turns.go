@@ -10,7 +10,7 @@ import (
 )
 
 // metadataTurn is how long peers may take to give what a magnet link is of; twice that once each has had its turn, and so on.
-const metadataTurn = 2 * time.Second
+const metadataTurn = 5 * time.Second
 
 // turns asks peers one after the other for the torrent of a magnet link, once all together have not given it: to the client
 // (v1.62.0) what one of them says of it, its size above all, counts for the others too.
@@ -54,6 +54,8 @@ func (r *turns) look(now time.Time) {
 	again := slices.Collect(maps.Values(r.known))
 	r.mu.Unlock()
 	switch {
+	case len(again) == 1 && r.busy && !r.alone: // nobody else can have spoken: it is slow
+		return
 	case len(again) == 0: // nobody was there; perhaps somebody is now
 		r.turn *= 2
 	case !r.alone:
