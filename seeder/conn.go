@@ -24,12 +24,13 @@ var errProtocol = errors.New("not what the control socket speaks")
 // Request is one line of JSON to the daemon. Metainfo bytes of a torrent follow it.
 type Request struct {
 	Version  int        `json:"version"`
-	Do       string     `json:"do"` // status, seed, pause, resume, remove or limit
+	Do       string     `json:"do"` // status, seed, download, pause, resume, remove or limit
 	URL      string     `json:"url,omitempty"`
 	Trackers [][]string `json:"trackers,omitempty"`
 	Hosts    []string   `json:"hosts,omitempty"`    // seed: see Offer
 	Metainfo int        `json:"metainfo,omitempty"` // seed: its length
 	What     string     `json:"what,omitempty"`     // remove: an info hash or a name
+	Order    *Order     `json:"order,omitempty"`    // download
 	Rate     int64      `json:"rate,omitempty"`     // limit: bytes/s; 0: as configured
 }
 

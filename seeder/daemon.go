@@ -47,6 +47,12 @@ type Daemon struct {
 	// what lies beside the file counts.
 	Find func(ctx context.Context, name string, size int64) (Offer, error)
 
+	// Download brings what o says to dest, as far as it is not there already, and tells how it goes in lines of JSON. It ends soon
+	// after ctx. nil: nothing is downloaded.
+	Download func(ctx context.Context, o Order, dest string, tell func(line []byte)) error
+
+	jobs jobs
+
 	mu       sync.Mutex
 	config   Config
 	state    state
@@ -105,9 +111,11 @@ func (d *Daemon) Run(ctx context.Context, c Config, control *net.UnixListener) e
 		if last = now; now.Sub(saved) >= saveEvery {
 			saved = now
 			d.save()
+			d.sweepJobs(now)
 		}
 	}
 	all.Wait()
+	d.jobs.all.Wait()
 	d.tick(time.Now(), 0)
 	d.save()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {

@@ -23,6 +23,9 @@ type answer struct {
 	Error   string   `json:"error,omitempty"`
 	Status  *Status  `json:"status,omitempty"`
 	Removed []string `json:"removed,omitempty"` // names
+
+	Progress json.RawMessage `json:"progress,omitempty"` // of a download
+	Done     bool            `json:"done,omitempty"`     // it has ended well, and its file comes with this
 }
 
 // serve answers at the control socket until ctx ends.
@@ -99,6 +102,8 @@ func (d *Daemon) answer(ctx context.Context, c *conn, friend bool) error {
 		a.Status = d.Status()
 	case "seed":
 		return d.receive(ctx, c, r)
+	case "download":
+		return d.download(ctx, c, r)
 	case "pause", "resume":
 		d.pause(r.Do == "pause")
 	case "limit":

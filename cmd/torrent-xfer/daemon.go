@@ -157,6 +157,7 @@ func daemonCommand(env Env, c *cli.Context) error {
 	defer library.Close()
 	d := &seeder.Daemon{Library: library, Stale: stale, Log: log}
 	d.Swarm = newSeeding(d, with, s.daemon.private, log)
+	d.Download = downloader(env, s)
 	if config.Watch != nil {
 		d.Find = newBeside(env, s.daemon.mirrors).find
 	}

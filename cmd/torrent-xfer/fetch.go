@@ -188,11 +188,17 @@ func (d *download) run() error {
 	}
 	seeds := dialSeeder(env, s, proxied(env, d.url))
 	defer seeds.close()
-	d.confine(req, with, streamed, show.log())
-	d.warnOfAnother(hint)
-
 	ctx, stop := d.lifetime()
 	defer stop()
+	brought := d.inBackground(ctx, req, show)
+	if brought == nil {
+		d.confine(req, with, streamed, show.log())
+	} else {
+		defer brought.Close()
+		req.URL, with = passed(brought), nil // and nobody is spoken to
+	}
+	d.warnOfAnother(hint)
+
 	noTorrent := "it did not come in time"
 	onEvent := func(e fetcher.Event) {
 		if e.Kind == fetcher.Retried && strings.HasPrefix(e.Source, "torrent ") {

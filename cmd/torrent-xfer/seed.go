@@ -16,8 +16,9 @@ const systemControl = "/run/torrent-xfer/control.sock"
 
 // seedSettings are those of all who speak to the daemon.
 type seedSettings struct {
-	wanted  bool   // finished files are handed over
-	control string // "": the usual places
+	wanted     bool   // finished files are handed over
+	background bool   // the daemon downloads
+	control    string // "": the usual places
 }
 
 func seedSettingsTable() []setting {

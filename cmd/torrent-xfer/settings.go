@@ -77,7 +77,7 @@ func settingsTable() []setting {
 	fetch, lists := []string{cmdFetch}, []string{cmdFetch, "mirrors"}
 	engine := []string{cmdFetch, "apt-method"}
 	goes := []string{cmdFetch, cmdDownload}
-	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(append(engine, cmdDownload, "metainfo", cmdDaemon), cmdServe), seedSettingsTable(), daemonSettingsTable(), controlSettingsTable(), downloadSettingsTable(), serveSettingsTable(), giveSettingsTable(cmdDownload, cmdServe), metainfoSettings(), bencodeSettings(), scrapeSettingsTable(), []setting{
+	return slices.Concat(publishSettingsTable(), createSettingsTable(), peersSettingsTable(append(engine, cmdDownload, "metainfo", cmdDaemon), cmdServe), seedSettingsTable(), backgroundSettingsTable(), daemonSettingsTable(), controlSettingsTable(), downloadSettingsTable(), serveSettingsTable(), giveSettingsTable(cmdDownload, cmdServe), metainfoSettings(), bencodeSettings(), scrapeSettingsTable(), []setting{
 		{name: "output", aliases: []string{"o", "O"}, value: true, verbs: fetch,
 			usage: "write to `FILE`; - is standard output",
 			set:   func(s *settings, v string) error { s.output = standard(v); return notEmpty(v) }},
