@@ -366,7 +366,7 @@ func (s *Seeding) report(data []byte) error {
 			o.status.Peers, o.status.Uploaded, o.status.Problem = max(0, t.Peers), max(o.status.Uploaded, o.before+max(0, t.Uploaded)), short(t.Problem)
 		}
 	}
-	r.Uploaded, r.Torrents = max(r.Uploaded, s.last.Uploaded), nil
+	r.Peers, r.Uploaded, r.Torrents = max(0, r.Peers), max(r.Uploaded, s.last.Uploaded), nil
 	s.last = r
 	return nil
 }

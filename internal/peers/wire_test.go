@@ -6,8 +6,11 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestLink(t *testing.T) {
@@ -114,6 +117,46 @@ func FuzzFrames(f *testing.F) {
 				t.Fatalf("a frame of %d bytes", len(p))
 			}
 			numbers(p, 1)
+		}
+	})
+}
+
+// FuzzSeedFrames is the same for what a worker that seeds is told, and for what it tells.
+func FuzzSeedFrames(f *testing.F) {
+	frame := func(kind byte, payload string) []byte {
+		var b bytes.Buffer
+		newFrames(pipe{nil, &b}, 0).write(kind, []byte(payload))
+		return b.Bytes()
+	}
+	id := strings.Repeat("i", 20)
+	f.Add(slices.Concat(frame(kindAdd, `[{"id":"aWlpaWlpaWlpaWlpaWlpaWlpaWk=","trackers":[["udp://t"]]}]`), frame(kindRemove, id), frame(kindLimit, "1000"),
+		frame(kindPause, "1"), frame(kindInfo, id), frame(kindInfo, id+"d4:infodee"), frame(kindStop, "")))
+	f.Add(slices.Concat(frame(kindReport, `{"port":1,"uploaded":5,"torrents":[{"id":"aWlpaWlpaWlpaWlpaWlpaWlpaWk=","uploaded":-5}]}`), frame(kindAsk, id),
+		frame(kindDrop, id+"why"), frame(kindNote, "text")))
+	f.Add(frame(kindReport, `{"torrents":[{"id":"aWk="}]}`))
+	f.Add(frame(kindLimit, "99999999999999999999"))
+	f.Add(frame(kindInfo, "short"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		NewLink(pipe{bytes.NewReader(data), io.Discard}).Serve(SeedOrders{Add: func([]Seed) {}, Remove: func([20]byte) {}, Limit: func(int64) {},
+			Pause: func(bool) {}, Info: func(_ [20]byte, metainfo []byte) {
+				if metainfo != nil && len(metainfo) == 0 {
+					t.Error("metainfo of no bytes")
+				}
+			}})
+		s := &Seeding{}
+		s.Add(Torrent{ID: [20]byte([]byte(id)), Metainfo: func() ([]byte, error) { return nil, nil }})
+		mine, theirs, err := socketPair(unix.SOCK_STREAM)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mine.Close()
+		go func() { theirs.Write(data); theirs.Close() }()
+		if err := s.listen(t.Context(), &process{conn: mine}, newFrames(mine, maxFromPeers)); err == nil {
+			t.Error("the end of the worker is no error")
+		}
+		st := s.Status()
+		if st.Uploaded < 0 || st.Peers < 0 || len(st.Torrents) != 1 || st.Torrents[0].Uploaded < 0 || st.Torrents[0].Peers < 0 {
+			t.Errorf("%+v", st)
 		}
 	})
 }

@@ -23,6 +23,7 @@ import (
 const (
 	seedMemory   = 160 << 20 // what the library is told to keep below: many peers at once need more than a download
 	allPeers     = 200
+	mostPeers    = 700              // of the worker's 1,024 descriptors; files, trackers and names need the others
 	idleAfter    = time.Minute      // without a peer a torrent leaves the client again
 	infoPatience = 10 * time.Second // for the metainfo
 	reportEvery  = time.Second
@@ -107,6 +108,7 @@ func (s *seeder) open(o peers.Options, reach peers.Reach) error {
 	if most <= 0 {
 		most = allPeers
 	}
+	most = min(most, mostPeers)
 	cfg.EstablishedConnsPerTorrent = min(most, defaultPeers)
 	cfg.DisableTCP, cfg.AlwaysWantConns = true, true // connections come through the gate, whether or not there is a torrent
 	cfg.PeriodicallyAnnounceTorrentsToDht = false
