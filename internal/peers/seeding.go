@@ -153,9 +153,11 @@ func (s *Seeding) Status() SeedingStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := SeedingStatus{Port: s.last.Port, Peers: s.last.Peers, Uploaded: s.before + s.last.Uploaded, Restarts: s.restarts,
-		Torrents: make([]TorrentStatus, 0, len(s.torrents))}
+		Torrents: []TorrentStatus{}}
 	for _, o := range s.torrents {
-		st.Torrents = append(st.Torrents, o.status)
+		if o.status != (TorrentStatus{ID: o.status.ID}) {
+			st.Torrents = append(st.Torrents, o.status)
+		}
 	}
 	slices.SortFunc(st.Torrents, func(a, b TorrentStatus) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return st

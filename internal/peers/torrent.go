@@ -45,7 +45,7 @@ type SeedingStatus struct {
 	Peers    int             // connected now
 	Uploaded int64           // bytes since the Seeding was made, of torrents too that were removed
 	Restarts int             // how often the worker has crashed
-	Torrents []TorrentStatus // in the order of their IDs
+	Torrents []TorrentStatus // in the order of their IDs; those are left out of which there is nothing to tell
 }
 
 // TorrentStatus is how one torrent stands.
