@@ -40,6 +40,7 @@ var rows = []row{
 	{"swarm-8", "8 clients that begin together, 40 MB from one mirror of 10 MB/s, peers on", (*bench).swarmEight},
 	{"swarm-16", "16 clients that begin together, 5 MB from one mirror of 10 MB/s", (*bench).swarmSixteen},
 	{"swarm-arrivals", "16 clients that arrive 1 s apart, 40 MB from one mirror of 2.5 MB/s", (*bench).swarmArrivals},
+	{"swarm-seeded", "16 clients that arrive 1 s apart, 40 MB from one mirror of 10 MB/s, each with a daemon that goes on giving", (*bench).swarmSeeded},
 	{"swarm-mixed", "200 MB from three mirrors and three peers of 8 MB/s each", (*bench).swarmMixed},
 	{"swarm-leech", "500 MB from one daemon", (*bench).swarmLeech},
 	{"swarm-idle", "a daemon with 10,000 files that nobody wants", (*bench).swarmIdle},

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,7 +25,7 @@ const libtorrent program = "libtorrent"
 const crowdLimit = 4 * time.Minute
 
 // A crowd is many clients that want one file of one mirror, each a process of its own on this machine. All leave when they
-// have the file, as package managers' downloads do.
+// have the file, as package managers' downloads do, unless a daemon goes on for them.
 type crowd struct {
 	row      string // of its reports
 	name     string
@@ -34,6 +35,7 @@ type crowd struct {
 	rate     int64   // of the mirror
 	mostSent float64 // files that the mirror may give in all
 	mostTime float64 // of what one client alone needs; 0: no goal
+	seed     bool    // of torrent-xfer's clients each has a daemon that goes on giving
 }
 
 // gathering is what became of one crowd.
@@ -132,6 +134,14 @@ func (b *bench) gather(c *content, p program, w crowd, clients int) (g gathering
 			return g, err
 		}
 		cmd := b.client(ctx, p, c, dir, urls...)
+		if w.seed && p == xfer {
+			d, err := b.seed(filepath.Join(dir, "library"))
+			if err != nil {
+				return g, err
+			}
+			defer d.stop()
+			cmd.Args = slices.Insert(cmd.Args, 1, "--seed", "--control", d.control)
+		}
 		var said strings.Builder
 		cmd.Stderr = &said
 		if err := cmd.Start(); err != nil {
@@ -266,6 +276,11 @@ func (b *bench) swarmSixteen() error {
 func (b *bench) swarmArrivals() error {
 	return b.crowd(crowd{row: "swarm-arrivals", name: "16 clients 1 s apart, 2.5 MB/s", clients: 16, apart: time.Second, size: 40 * mega,
 		rate: 5 * mega / 2, mostSent: 2})
+}
+
+func (b *bench) swarmSeeded() error {
+	return b.crowd(crowd{row: "swarm-seeded", name: "16 clients 1 s apart, 10 MB/s, seeding", clients: 16, apart: time.Second, size: 40 * mega,
+		rate: 10 * mega, mostSent: 1.5, seed: true})
 }
 
 // swarmMixed is one client with mirrors and seeds of the same speed.
