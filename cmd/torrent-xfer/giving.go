@@ -12,7 +12,10 @@ import (
 	"torrent-xfer/internal/peers"
 )
 
-const seedLook = 50 * time.Millisecond // how often it is looked whether an end is reached
+const (
+	seedLook  = 50 * time.Millisecond // how often it is looked whether an end is reached
+	lastBlock = 5 * time.Second       // for what is on its way to peers when the ratio is reached
+)
 
 // offer is a torrent whose content is here, whole and verified.
 type offer struct {
@@ -20,6 +23,7 @@ type offer struct {
 	name    string
 	size    int64                            // bytes
 	open    func(file int) (*os.File, error) // see peers.Seeding.Open
+	enough  time.Time                        // when the ratio was reached; zero: it is not
 	gone    bool                             // not given any more
 }
 
@@ -140,11 +144,14 @@ func (j *seedJob) settle(s *peers.Seeding, st peers.SeedingStatus) (left int) {
 			continue
 		}
 		t := st.Torrent(o.torrent.ID)
-		enough := j.settings.give.ratio > 0 && float64(t.Uploaded) >= j.settings.give.ratio*float64(o.size)
-		if enough {
+		if j.settings.give.ratio > 0 && float64(t.Uploaded) >= j.settings.give.ratio*float64(o.size) && o.enough.IsZero() {
+			o.enough = time.Now()
+		}
+		over := !o.enough.IsZero() && (t.Peers == 0 || time.Since(o.enough) > lastBlock)
+		if over {
 			s.Remove(o.torrent.ID)
 		}
-		if o.gone = enough || t.Dropped; !o.gone {
+		if o.gone = over || t.Dropped; !o.gone {
 			left++
 		}
 	}

@@ -286,3 +286,33 @@ func TestBencodeSendsNoBytesToTheTerminal(t *testing.T) {
 		t.Errorf("%v: %q", err, text)
 	}
 }
+
+// serve keeps one line that says how things stand, and leaves none behind.
+func TestServeOnTerminal(t *testing.T) {
+	term := openTerminal(t, 60)
+	cmd := exec.Command("torrent-xfer", "serve", "--no-lpd", "file.bin")
+	cmd.Dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(cmd.Dir, "file.bin"), []byte("content"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Env = append(os.Environ(), "HOME="+cmd.Dir, "XDG_CACHE_HOME="+cmd.Dir, "TERM=xterm", "GORACE="+noRaceSleep)
+	cmd.Stderr = term.slave
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end := time.Now().Add(time.Minute)
+	for seen := false; !seen && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		term.mu.Lock()
+		seen = strings.Contains(term.seen.String(), "file.bin  0 peers  0 B given")
+		term.mu.Unlock()
+	}
+	cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	text := term.text()
+	remains, widest := screen(text)
+	if len(remains) != 1 || !strings.Contains(remains[0], "giving 1 file at port") || widest >= 60 || !strings.Contains(text, "0 peers") {
+		t.Errorf("%q remains of %q", remains, text)
+	}
+}
