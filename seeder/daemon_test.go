@@ -99,6 +99,11 @@ type running struct {
 
 func startDaemon(t *testing.T, dir string, c Config) *running {
 	t.Helper()
+	return startChanged(t, dir, c, func(*Daemon) {})
+}
+
+func startChanged(t *testing.T, dir string, c Config, change func(*Daemon)) *running {
+	t.Helper()
 	l, stale, err := OpenLibrary(filepath.Join(dir, "library"))
 	if err != nil {
 		t.Fatal(err)
@@ -110,6 +115,7 @@ func startDaemon(t *testing.T, dir string, c Config) *running {
 		t.Fatal(err)
 	}
 	r.Daemon = &Daemon{Library: l, Stale: stale, Swarm: r.swarm}
+	change(r.Daemon)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx, c, control) }()

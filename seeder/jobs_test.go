@@ -10,9 +10,8 @@ import (
 
 // A download goes on without whoever asked for it, and whoever asks again attaches to it or gets what is there.
 func TestDownloadsGoOn(t *testing.T) {
-	r := startDaemon(t, t.TempDir(), Config{})
 	calls, goOn := make(chan Order, 10), make(chan error)
-	r.Download = func(ctx context.Context, o Order, dest string, tell func([]byte)) error {
+	download := func(ctx context.Context, o Order, dest string, tell func([]byte)) error {
 		calls <- o
 		tell([]byte(`{"done":1}`))
 		select {
@@ -25,6 +24,7 @@ func TestDownloadsGoOn(t *testing.T) {
 			return err
 		}
 	}
+	r := startChanged(t, t.TempDir(), Config{}, func(d *Daemon) { d.Download = download })
 	o := Order{URL: "http://host/a", Size: 7}
 	first, cancel := context.WithCancel(t.Context())
 	if _, err := r.client.Download(first, o, func([]byte) { cancel() }); !errors.Is(err, context.Canceled) {
