@@ -10,14 +10,15 @@ import (
 	"testing"
 )
 
-// siteConf is nginx at the hub; 2 MB/s for each connection.
+// siteConf is nginx at the hub; the first machine's connections have a rate of their own. A rate of 0 is none.
 const siteConf = `user root; daemon off; master_process off; pid @DIR@/pid; error_log @DIR@/error.log;
 events {}
 http {
 	client_body_temp_path @DIR@; proxy_temp_path @DIR@; fastcgi_temp_path @DIR@; uwsgi_temp_path @DIR@; scgi_temp_path @DIR@;
 	log_format e2e '$server_port|$connection|$status|$body_bytes_sent|$uri|$http_range|$http_user_agent';
 	access_log @DIR@/access.log e2e;
-	server { listen 10.77.0.1:80; limit_rate 2m; root @ROOT@; }
+	map $remote_addr $rate { 10.77.0.2 @FIRST@; default @RATE@; }
+	server { listen 10.77.0.1:80; limit_rate $rate; root @ROOT@; }
 }
 `
 
@@ -51,7 +52,7 @@ func TestSite(t *testing.T) {
 				n.blockUDP(true)
 				defer n.blockUDP(false)
 			}
-			sent := serveSite(t, n, repo)
+			sent := serveSite(t, n, repo, "2m", "2m")
 
 			var machines []*installation
 			var running []*exec.Cmd
@@ -105,11 +106,12 @@ func whitelisted(t *testing.T, n *network, torrent string) {
 	})
 }
 
-// serveSite starts nginx at the hub. sent tells, and ends it, how much of the big package it gave.
-func serveSite(t *testing.T, n *network, root string) (sent func() int64) {
+// serveSite starts nginx at the hub, which gives each connection of the first machine, and of others, so many bytes/s. sent tells,
+// and ends it, how much of the big package it gave.
+func serveSite(t *testing.T, n *network, root, first, others string) (sent func() int64) {
 	t.Helper()
 	dir := openDir(t)
-	write(t, filepath.Join(dir, "conf"), []byte(strings.NewReplacer("@DIR@", dir, "@ROOT@", root).Replace(siteConf)))
+	write(t, filepath.Join(dir, "conf"), []byte(strings.NewReplacer("@DIR@", dir, "@ROOT@", root, "@FIRST@", first, "@RATE@", others).Replace(siteConf)))
 	cmd := at(n.hub(), exec.Command("nginx", "-p", dir, "-e", filepath.Join(dir, "error.log"), "-c", filepath.Join(dir, "conf")))
 	background(t, cmd)
 	eventually(t, "nginx does not start", func() bool {

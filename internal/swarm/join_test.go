@@ -580,28 +580,6 @@ func TestDHT(t *testing.T) {
 	t.Error("they did not find each other")
 }
 
-// Without a tracker, downloads on one network find each other (BEP 14).
-func TestLocalDiscovery(t *testing.T) {
-	list, err := net.Interfaces()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.ContainsFunc(list, func(i net.Interface) bool {
-		addrs, _ := i.Addrs()
-		return i.Flags&net.FlagUp != 0 && i.Flags&net.FlagMulticast != 0 && i.Flags&net.FlagLoopback == 0 && len(addrs) > 0
-	}) {
-		t.Skip("this machine is on no network")
-	}
-	for range 5 { // one datagram, which may be lost, says that somebody is there
-		s := newSite(t, 5<<20, mirrortest.Config{}, metainfo.V1, 0)
-		s.build(metainfo.V1, 0, "")
-		if s.together(t, 10*time.Second, func(p *peers.Source) { p.Options.NoLPD = false }) {
-			return
-		}
-	}
-	t.Error("they did not find each other")
-}
-
 // with changes the source that join returns.
 func (s *site) with(join func(*metainfo.Manifest) (fetcher.Source, error), change func(*peers.Source)) func(*metainfo.Manifest) (fetcher.Source, error) {
 	return func(m *metainfo.Manifest) (fetcher.Source, error) {
