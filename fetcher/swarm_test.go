@@ -136,11 +136,12 @@ func TestNobodyComes(t *testing.T) {
 
 // What peers gave stays when they are gone, and it is said why they are.
 func TestPeersLeaveInTheMiddle(t *testing.T) {
+	const gave = 128 // blocks
 	w := newWorld(t, 4<<20).withTorrent(64 << 10)
-	w.mirror(mirrortest.Config{Rate: 8 << 20})
+	w.mirror(mirrortest.Config{Rate: 2 << 20})
 	w.request.Torrent.Metainfo = w.torrent
 	w.withFriends(&friends{after: func(_ context.Context, n int) error {
-		if n == 64 {
+		if n == gave {
 			return errors.New("the worker fell over")
 		}
 		return nil
@@ -151,7 +152,7 @@ func TestPeersLeaveInTheMiddle(t *testing.T) {
 	}) {
 		t.Error("nobody is told why peers left")
 	}
-	if res.Duplicate > int64(len(w.data))/10 {
+	if res.Duplicate > gave*blockSize/2 { // a mirror may have been at the same
 		t.Errorf("%d bytes came twice", res.Duplicate)
 	}
 }
