@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "pacman" {
 		os.Exit(actAsPacman(os.Stdin, os.Stdout))
 	}
+	if filepath.Base(os.Args[0]) == liarName {
+		fmt.Fprintln(os.Stderr, actAsLiar(os.Args[1:]))
+		os.Exit(1)
+	}
 	code, err := setUp(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -227,6 +231,7 @@ type report struct {
 	Sources  []struct {
 		Name  string
 		Bytes int64
+		Blame string
 	}
 }
 
