@@ -1,0 +1,96 @@
+package swarm_test
+
+import (
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+
+	"torrent-xfer/fetcher"
+	"torrent-xfer/internal/mirrortest"
+	"torrent-xfer/internal/peers"
+	"torrent-xfer/metainfo"
+)
+
+func TestMaxPeers(t *testing.T) {
+	for most, want := range map[int]int64{0: 6, 2: 2} {
+		t.Run(fmt.Sprint(most), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, 5<<20, mirrortest.Config{}, metainfo.V1, 0)
+			var all []*stranger
+			for i := range 6 {
+				all = append(all, s.stranger(t, fmt.Sprintf("127.0.0.%d", 11+i), s.tracker, nil))
+			}
+			var seen atomic.Int64
+			s.during(t, func(f *fetcher.Fetcher, o *peers.Options) {
+				o.MaxPeers = most
+				listen := f.OnEvent
+				f.OnEvent = func(e fetcher.Event) {
+					seen.Store(max(seen.Load(), int64(e.Peers)))
+					listen(e)
+				}
+			}, func(netip.AddrPort) {
+				eventually(t, "not as many are connected as may be", func() bool {
+					var open int64
+					for _, p := range all {
+						open += p.open.Load()
+					}
+					return open == want && seen.Load() >= want
+				})
+			})
+			if n := seen.Load(); n != want {
+				t.Errorf("%d peers at once", n)
+			}
+		})
+	}
+}
+
+func TestBlock(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 5<<20, mirrortest.Config{}, metainfo.V1, 0)
+	blocked, other := s.stranger(t, "127.0.0.9", s.tracker, nil), s.stranger(t, "127.0.0.20", s.tracker, nil)
+	s.during(t, func(_ *fetcher.Fetcher, o *peers.Options) { o.Block = []string{"127.0.0.8/30"} }, func(worker netip.AddrPort) {
+		eventually(t, "the other is not connected", func() bool { return other.open.Load() > 0 })
+		if !s.greets(t, "127.0.0.20", worker) {
+			t.Error("the other is refused")
+		}
+		if s.greets(t, "127.0.0.9", worker) {
+			t.Error("a blocked peer is taken in")
+		}
+	})
+	if blocked.plain.Load()+blocked.dark.Load() > 0 {
+		t.Error("a blocked peer was dialled")
+	}
+}
+
+func TestEncryption(t *testing.T) {
+	for _, how := range []string{"require", "never"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, 5<<20, mirrortest.Config{}, metainfo.V1, 0)
+			p := s.stranger(t, "127.0.0.30", s.tracker, nil)
+			s.during(t, func(_ *fetcher.Fetcher, o *peers.Options) { o.Encryption = how }, func(worker netip.AddrPort) {
+				eventually(t, "the peer is not dialled", func() bool { return p.plain.Load()+p.dark.Load() > 0 })
+				if got := s.greets(t, "127.0.0.1", worker); got != (how == "never") {
+					t.Errorf("a handshake that is not encrypted is answered: %v", got)
+				}
+			})
+			if wrong := map[string]int64{"require": p.plain.Load(), "never": p.dark.Load()}[how]; wrong > 0 {
+				t.Errorf("%d connections of the other kind", wrong)
+			}
+		})
+	}
+}
+
+func TestListenAt(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 5<<20, mirrortest.Config{}, metainfo.V1, 0)
+	s.during(t, func(_ *fetcher.Fetcher, o *peers.Options) { o.Interface = "127.0.0.3" }, func(worker netip.AddrPort) {
+		if s.greets(t, "127.0.0.1", worker) {
+			t.Error("it listens at another address")
+		}
+		if !s.greets(t, "127.0.0.1", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), worker.Port())) {
+			t.Error("it does not listen where it is to")
+		}
+	})
+}
