@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 type process struct {
 	conn   *os.File
 	stderr *firstBytes
-	kill   func() error
+	killed chan struct{} // asks for it, see launch
+	done   chan struct{} // there is nobody to ask: it was killed, or has ended
 	ended  chan struct{}
 }
 
@@ -30,20 +32,43 @@ func launch(worker string, file *os.File) (*process, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	p := &process{conn: mine, stderr: &firstBytes{}, ended: make(chan struct{})}
+	p := &process{conn: mine, stderr: &firstBytes{}, killed: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{})}
 	cmd := &exec.Cmd{Path: worker, Args: []string{worker}, Env: workerEnv, Dir: "/", WaitDelay: 3 * time.Second,
 		Stdin: theirs, Stdout: p.stderr, Stderr: p.stderr, ExtraFiles: []*os.File{file}} // nothing opens /dev/null
 	keepToOurselves()
-	if err := cmd.Start(); err != nil {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // Landlock confines each thread by itself: only the one that started the worker may kill it
+		defer runtime.UnlockOSThread()
+		defer close(p.done)
+		err := cmd.Start()
+		if started <- err; err != nil {
+			return
+		}
+		select {
+		case <-p.killed:
+			cmd.Process.Kill()
+		case <-p.ended:
+		}
+	}()
+	if err := <-started; err != nil {
 		p.conn.Close()
 		return nil, err
 	}
-	p.kill = cmd.Process.Kill
 	go func() {
 		cmd.Wait()
 		close(p.ended)
 	}()
 	return p, nil
+}
+
+// kill ends the worker whatever it does.
+func (p *process) kill() {
+	select {
+	case p.killed <- struct{}{}:
+	case <-p.done:
+	}
+	<-p.done
 }
 
 // leave lets the worker go. It ends when its socket does.
