@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -240,24 +239,18 @@ func (b *bench) swarmLeech() error {
 	if err != nil {
 		return err
 	}
-	other := exec.CommandContext(b.ctx, python, "-c", libtorrentClient, c.file()+".torrent", c.dir, "0", "seed")
-	in, err1 := other.StdinPipe()
-	out, err2 := other.StdoutPipe()
-	if err := errors.Join(err1, err2, other.Start()); err != nil {
+	port, stop, err := b.seedElsewhere(python, c, 0)
+	if err != nil {
 		return err
 	}
-	defer func() { in.Close(); io.Copy(io.Discard, out); other.Wait() }()
-	var port int
-	if _, err := fmt.Fscan(out, &port); err != nil {
-		return err
-	}
+	defer stop()
 	var ours, theirs []time.Duration
 	var leech int64
 	for range b.runs {
 		for _, from := range []struct {
-			port  int
+			port  uint16
 			walls *[]time.Duration
-		}{{st.Port, &ours}, {port, &theirs}} {
+		}{{uint16(st.Port), &ours}, {port, &theirs}} {
 			wall, peak, err := b.leech(c, from.port)
 			if err != nil {
 				b.wrong = append(b.wrong, fmt.Sprintf("swarm-leech: %v", err))
@@ -297,7 +290,7 @@ func take(ctx context.Context, dir, path, torrent string) error {
 }
 
 // leech fetches the file from one peer, and tells how much memory that took.
-func (b *bench) leech(c *content, port int) (wall time.Duration, peak int64, err error) {
+func (b *bench) leech(c *content, port uint16) (wall time.Duration, peak int64, err error) {
 	dir, err := os.MkdirTemp(b.memory, "leech-")
 	if err != nil {
 		return 0, 0, err

@@ -283,6 +283,22 @@ func (b *bench) swarmSeeded() error {
 		rate: 10 * mega, mostSent: 1.5, seed: true})
 }
 
+// seedElsewhere has libtorrent seed c, with rate in bytes/s (0: no limit), until stop is called.
+func (b *bench) seedElsewhere(python string, c *content, rate int) (port uint16, stop func(), err error) {
+	cmd := exec.CommandContext(b.ctx, python, "-c", libtorrentClient, c.file()+".torrent", c.dir, fmt.Sprint(rate), "seed")
+	in, err1 := cmd.StdinPipe()
+	out, err2 := cmd.StdoutPipe()
+	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+		return 0, nil, err
+	}
+	stop = func() { in.Close(); io.Copy(io.Discard, out); cmd.Wait() }
+	if _, err := fmt.Fscan(bufio.NewReader(out), &port); err != nil {
+		stop()
+		return 0, nil, err
+	}
+	return port, stop, nil
+}
+
 // swarmMixed is one client with mirrors and seeds of the same speed.
 func (b *bench) swarmMixed() error {
 	const rate, each = 8 * mega, 3
@@ -305,17 +321,11 @@ func (b *bench) swarmMixed() error {
 		return err
 	}
 	for range each {
-		cmd := exec.CommandContext(b.ctx, python, "-c", libtorrentClient, c.file()+".torrent", c.dir, fmt.Sprint(rate), "seed")
-		in, err1 := cmd.StdinPipe()
-		out, err2 := cmd.StdoutPipe()
-		if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+		port, stop, err := b.seedElsewhere(python, c, rate)
+		if err != nil {
 			return err
 		}
-		defer func() { in.Close(); io.Copy(io.Discard, out); cmd.Wait() }()
-		var port uint16
-		if _, err := fmt.Fscan(bufio.NewReader(out), &port); err != nil {
-			return err
-		}
+		defer stop()
 		tracker.Add(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port))
 	}
 	mirrors := several(20*ms, rate, rate, rate)
