@@ -20,7 +20,7 @@ import (
 // How mirrors and peers share the work.
 const (
 	amongSeconds   = 0.3                    // a mirror's range among peers: what it holds nobody else fetches
-	windowSeconds  = 3                      // peers are asked for what they give in so long, the rest is for mirrors
+	windowSeconds  = 1                      // peers are asked for what they give in so long, the rest is for mirrors
 	windowLeast    = 4 << 20                // bytes of that at least
 	crowdShare     = 16                     // of what no peer has, a mirror's range is this part of one's own share
 	plentyOfPeers  = 3                      // peers that are so many times faster than all mirrors together need none of them
@@ -432,7 +432,7 @@ func (s *Sink) assignAmong(f *Feed, now time.Time) *Claim {
 	if c := s.relieve(f, now); c != nil {
 		return c
 	}
-	// What is left is with the peers. A mirror that would end sooner than they takes a piece off them.
+	// What is left is with the peers. A mirror that would end sooner than they takes its share off them.
 	rest := 0.0
 	for p := range s.pieces {
 		if free(p) {
@@ -441,10 +441,11 @@ func (s *Sink) assignAmong(f *Feed, now time.Time) *Claim {
 	}
 	v := max(f.speed(now), 1)
 	mine := f.delay().Seconds() + float64(min(w.manifest.PieceLength, w.manifest.Size))/v
-	if rest == 0 || rest/max(peers, 1) < mine*1.5 && !quiet {
+	silence := now.Sub(w.feed.last).Seconds() // which may last as long again: who limits a rate sends in bursts
+	if rest == 0 || max(rest/max(peers, 1), silence) < mine*1.5 {
 		return nil
 	}
-	return s.claimPieces(f, now, 0, free)
+	return s.claimPieces(f, now, int64(rest*v/max(mirrors+peers, v)/2), free)
 }
 
 // claimPieces claims missing blocks of pieces that ok takes: about that many bytes at most, but at least a piece, going on

@@ -274,6 +274,30 @@ func TestPeersKeepOffMirrorsClaims(t *testing.T) {
 	}
 }
 
+// What peers are being asked for is theirs while they give it, and a mirror's share once they are silent for as long as it would need.
+func TestMirrorsRelievePeers(t *testing.T) {
+	s, w := swarmOn(t, randomBytes(16*64<<10))
+	all := slices.Repeat([]bool{true}, 16)
+	w.Offer(Offer{Peers: 1, Had: all, Asked: all})
+	f := s.open("mirror", "mirror")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for p := range w.told {
+		w.told[p] = orderWant
+	}
+	f.active, f.warm, f.trip, f.rate = true, true, 20*time.Millisecond, 10<<20
+	w.feed.rate, w.feed.last = 30<<20, now
+	if c := s.assignAmong(f, now); c != nil {
+		t.Errorf("%+v, which peers are about to give", c)
+	}
+	w.feed.last = now.Add(-quietAfter)
+	c := s.assignAmong(f, now)
+	if c == nil || c.end-c.start < 64<<10 || c.end-c.start > 4*64<<10 {
+		t.Errorf("%+v instead of a share of what silent peers are asked for", c)
+	}
+}
+
 func sorted(list []int) []int { slices.Sort(list); return list }
 
 // A piece of which a mirror and peers each gave a part: whoever was wrong is found out, the other is not blamed.

@@ -58,6 +58,9 @@ s.set_peer_class(lt.session.local_peer_class_id, local)
 flags = lt.torrent_flags.seed_mode if what == "seed" else lt.torrent_flags.update_subscribe
 h = s.add_torrent({"ti": lt.torrent_info(torrent), "save_path": where, "flags": flags})
 if what == "seed":
+    while not h.status().is_seeding:
+        time.sleep(0.05)
+    time.sleep(1.5) # the first connection to a session that has just begun waits a second
     print(s.listen_port(), flush=True)
     sys.stdin.read()
 else:
