@@ -70,7 +70,7 @@ func daemonSettingsTable() []setting {
 				s.daemon.config.Watch = append(s.daemon.config.Watch, filepath.Clean(v))
 				return nil
 			}},
-		{name: "watch-mirror", value: true, many: true, lasting: true, verbs: verbs,
+		{name: "watch-mirror", value: true, many: true, lasting: true, colons: true, verbs: verbs,
 			usage: "look for torrents of watched files below the directory `URL` (default: where pacman's repositories are)",
 			set: func(s *settings, v string) error {
 				if u, err := parseURL(v); err != nil {
@@ -95,13 +95,7 @@ func daemonSettingsTable() []setting {
 		{name: "seed-time", value: true, lasting: true, verbs: verbs, usage: "offer each file for `DURATION`: 72h",
 			set: func(s *settings, v string) error { return parseDuration(v, &s.daemon.config.Time) }},
 		{name: "seed-ratio", value: true, lasting: true, verbs: verbs, usage: "offer each file until `N` times its size is given",
-			set: func(s *settings, v string) (err error) {
-				r := &s.daemon.config.Ratio
-				if *r, err = strconv.ParseFloat(v, 64); err != nil || !(*r > 0) {
-					return fmt.Errorf("%q is not a ratio", v)
-				}
-				return nil
-			}},
+			set: func(s *settings, v string) error { return parseRatio(v, &s.daemon.config.Ratio) }},
 	}
 }
 

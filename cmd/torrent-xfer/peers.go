@@ -74,7 +74,7 @@ func peersSettingsTable(joining []string, seeding ...string) []setting {
 			set: oneOf(func(s *settings) *string { return &s.peers.options.Encryption }, "prefer", "require", "never")},
 		{name: "dht", lasting: true, verbs: verbs, usage: "look for peers in the DHT too",
 			set: func(s *settings, v string) error { return parseBool(v, &s.peers.options.DHT) }},
-		{name: "dht-node", value: true, many: true, lasting: true, verbs: verbs, usage: "enter the DHT at `HOST:PORT`, not at the usual places; implies --dht",
+		{name: "dht-node", value: true, many: true, lasting: true, colons: true, verbs: verbs, usage: "enter the DHT at `HOST:PORT`, not at the usual places; implies --dht",
 			set: func(s *settings, v string) error {
 				if _, _, err := net.SplitHostPort(v); err != nil {
 					return fmt.Errorf("%q is not HOST:PORT", v)

@@ -1,11 +1,6 @@
 package main
 
-import (
-	"fmt"
-	"math"
-	"strconv"
-	"time"
-)
+import "time"
 
 // giveSettings say how long finished files are given to peers. What is zero does not end it.
 type giveSettings struct {
@@ -21,13 +16,6 @@ func giveSettingsTable(verbs ...string) []setting {
 		{name: "seed-time", value: true, verbs: verbs, usage: "give the files to peers for `DURATION`: 90, 90s, 2h",
 			set: func(s *settings, v string) error { return parseDuration(v, &s.give.time) }},
 		{name: "seed-ratio", value: true, verbs: verbs, usage: "give the files to peers until `R` bytes were given for each of theirs: 1, 1.5",
-			set: func(s *settings, v string) error {
-				r, err := strconv.ParseFloat(v, 64)
-				if err != nil || !(r > 0) || math.IsInf(r, 0) {
-					return fmt.Errorf("%q is not a ratio", v)
-				}
-				s.give.ratio = r
-				return nil
-			}},
+			set: func(s *settings, v string) error { return parseRatio(v, &s.give.ratio) }},
 	}
 }

@@ -60,6 +60,7 @@ type setting struct {
 	value   bool // takes one; else it is a switch
 	many    bool // repeatable
 	lasting bool // may stand in the environment and in the file too
+	colons  bool // of many: values hold colons, which separate those of others in the environment; these are separated by spaces
 	verbs   []string
 	usage   string
 	set     func(*settings, string) error
@@ -181,9 +182,12 @@ func loadSettings(env Env, c *cli.Context, verb string) (settings, error) {
 			flags.values[d.name] = []string{c.String(d.name)}
 		}
 		if v := env.get(d.env()); v != "" && d.lasting {
-			if d.many {
+			switch {
+			case d.colons:
+				around.values[d.name] = strings.Fields(v)
+			case d.many:
 				around.values[d.name] = strings.Split(v, ":")
-			} else {
+			default:
 				around.values[d.name] = []string{v}
 			}
 		}
@@ -268,7 +272,7 @@ func parseConfig(text string) (map[string][]string, error) {
 			switch v := v.(type) {
 			case string:
 				values[key] = append(values[key], v)
-			case int64, bool:
+			case int64, float64, bool:
 				values[key] = append(values[key], fmt.Sprint(v))
 			default:
 				return nil, fmt.Errorf("%s takes no such value", key)
@@ -321,6 +325,16 @@ func parseDuration(v string, to *time.Duration) error {
 		return fmt.Errorf("%q is not a duration", v)
 	}
 	*to = d
+	return nil
+}
+
+// parseRatio reads how many bytes are to be given for each: 1, 1.5.
+func parseRatio(v string, to *float64) error {
+	r, err := strconv.ParseFloat(v, 64)
+	if err != nil || !(r > 0) || math.IsInf(r, 0) {
+		return fmt.Errorf("%q is not a ratio", v)
+	}
+	*to = r
 	return nil
 }
 

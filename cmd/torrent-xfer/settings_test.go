@@ -1,9 +1,14 @@
 package main
 
 import (
+	"flag"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/urfave/cli/v2"
 )
 
 func TestParseBytes(t *testing.T) {
@@ -86,6 +91,38 @@ func TestStandardOutput(t *testing.T) {
 	}
 }
 
+// What is said on the command line can be said in the environment and in the file.
+func TestSettingsElsewhere(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.toml")
+	text := "seed-ratio = 1.5\nlimit-upload = 1e6\nseed-time = 90.5\nseed-space = 2000\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := Env{Environ: []string{"TORRENT_XFER_CONFIG=" + file, "TORRENT_XFER_WATCH=/a:/b",
+		"TORRENT_XFER_WATCH_MIRROR=http://one.example/a/ https://[::1]:8080/", "TORRENT_XFER_DHT_NODE=one.example:1 [::1]:2"}}
+	c := cli.NewContext(cli.NewApp(), flag.NewFlagSet("", flag.ContinueOnError), nil)
+	s, err := loadSettings(env, c, cmdDaemon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := s.daemon.config
+	if d.Ratio != 1.5 || d.Time != 90*time.Second+time.Second/2 || d.Space != 2000 || s.peers.options.LimitUpload != 1_000_000 {
+		t.Errorf("the file's are %+v, %+v", d, s.peers.options)
+	}
+	if !slices.Equal(d.Watch, []string{"/a", "/b"}) || !slices.Equal(s.daemon.mirrors, []string{"http://one.example/a/", "https://[::1]:8080/"}) ||
+		!slices.Equal(s.peers.options.DHTNodes, []string{"one.example:1", "[::1]:2"}) {
+		t.Errorf("the environment's are %q, %q, %q", d.Watch, s.daemon.mirrors, s.peers.options.DHTNodes)
+	}
+	for _, text := range []string{"seed-ratio = inf", "seed-ratio = nan", "seed-ratio = 0.0", "seed-ratio = -1.5", "max-peers = 1.5"} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := loadSettings(env, c, cmdDaemon); err == nil {
+			t.Errorf("%s is no error", text)
+		}
+	}
+}
+
 // The environment's names and the file's keys come from the flags' names; two lasting settings may not share one, nor two
 // of one command any.
 func TestSettingsTable(t *testing.T) {
@@ -106,7 +143,7 @@ func TestSettingsTable(t *testing.T) {
 			once("the file", s.name)
 			once("the environment", s.env())
 		}
-		if len(s.verbs) == 0 || s.set == nil || s.usage == "" || s.many && !s.value {
+		if len(s.verbs) == 0 || s.set == nil || s.usage == "" || s.many && !s.value || s.colons && !s.many {
 			t.Errorf("%s is not described in full", s.name)
 		}
 	}
