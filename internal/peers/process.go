@@ -78,11 +78,14 @@ func (p *process) leave(out *frames) {
 	p.conn.Close()
 }
 
+// lastWords is how long a worker that has closed its end may take until it has ended.
+const lastWords = 10 * time.Second
+
 // why tells of a worker that is gone what it said last.
 func (p *process) why(err error) error {
 	select {
 	case <-p.ended:
-	case <-time.After(time.Second):
+	case <-time.After(lastWords):
 	}
 	if text := p.stderr.line(); text != "" {
 		return fmt.Errorf("stopped: %s", text)

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	startPatience = 10 * time.Second // for the worker's first word
+	startPatience = 30 * time.Second // for the worker's first word
 	leastSilence  = 20 * time.Second // a worker that says nothing for so long hangs
 )
 

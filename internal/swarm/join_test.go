@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -258,7 +259,7 @@ func TestAnnounces(t *testing.T) {
 			}
 			s.hold(1<<20, s.announces(1))
 			_, err := s.fetch(within(t), "worker", func(f *fetcher.Fetcher, _ *fetcher.Request) {
-				f.JoinSwarm = s.with(f.JoinSwarm, func(p *peers.Source) { p.Options.Linger = 4 * time.Second })
+				f.JoinSwarm = s.with(f.JoinSwarm, func(p *peers.Source) { p.Options.Linger = patience })
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -419,6 +420,19 @@ func lie(c net.Conn, pieces int, sent *atomic.Int64) {
 	}
 }
 
+// heard is a log in which something is awaited.
+type heard struct {
+	text string
+	told atomic.Bool
+}
+
+func (h *heard) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), h.text) {
+		h.told.Store(true)
+	}
+	return len(line), nil
+}
+
 func TestLiar(t *testing.T) {
 	for _, honest := range []bool{false, true} {
 		t.Run(fmt.Sprintf("honest=%v", honest), func(t *testing.T) {
@@ -426,10 +440,13 @@ func TestLiar(t *testing.T) {
 			s := newSite(t, 8<<20, mirrortest.Config{Rate: 2 << 20}, metainfo.Hybrid, 0)
 			lies := s.liar(t)
 			if honest {
-				s.seedAt(t, 1<<20)
+				s.seedAt(t, 256<<10)
 			}
-			s.hold(1<<20, func() bool { return lies.Load() > 0 })
-			r, err := s.fetch(within(t), "worker", nil)
+			caught := &heard{text: "peer blamed"}
+			s.hold(1<<20, func() bool { return lies.Load() > 0 && caught.told.Load() })
+			r, err := s.fetch(within(t), "worker", func(f *fetcher.Fetcher, _ *fetcher.Request) {
+				f.JoinSwarm = s.with(f.JoinSwarm, func(p *peers.Source) { p.Log = slog.New(slog.NewTextHandler(caught, nil)) })
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -546,14 +563,14 @@ sys.stdin.read()
 	return port
 }
 
-// together has two downloads run until both are connected, and tells whether that happened before the time was over.
-func (s *site) together(t *testing.T, d time.Duration, change func(*peers.Source)) bool {
+// together has two downloads run, one later than the other, until both are connected, and tells whether that happened before the time was over.
+func (s *site) together(t *testing.T, apart, d time.Duration, change func(*peers.Source)) bool {
 	end := time.Now().Add(d)
 	s.hold(1<<20, func() bool { return s.joined.Load() == 2 || time.Now().After(end) })
 	var all sync.WaitGroup
 	for i := range 2 {
 		all.Go(func() {
-			time.Sleep(time.Duration(i) * 500 * time.Millisecond) // who comes later finds who was there
+			time.Sleep(time.Duration(i) * apart) // who comes later finds who was there
 			_, err := s.fetch(within(t), "worker", func(f *fetcher.Fetcher, _ *fetcher.Request) { f.JoinSwarm = s.with(f.JoinSwarm, change) })
 			if err != nil {
 				t.Error(err)
@@ -567,11 +584,11 @@ func (s *site) together(t *testing.T, d time.Duration, change func(*peers.Source
 // Without a tracker downloads find each other in the DHT.
 func TestDHT(t *testing.T) {
 	t.Parallel()
-	for range 5 { // a node is asked once, which may be too soon
+	for i := range 4 { // a node is asked once, which may be too soon
 		s := newSite(t, 5<<20, mirrortest.Config{}, metainfo.V1, 0)
 		s.build(metainfo.V1, 0, "")
 		node := fmt.Sprintf("127.0.0.1:%d", dhtNode(t))
-		if s.together(t, 10*time.Second, func(p *peers.Source) {
+		if s.together(t, 500*time.Millisecond<<i, 10*time.Second<<i, func(p *peers.Source) {
 			p.Options.Interface, p.Options.DHT, p.Options.DHTNodes = "127.0.0.1", true, []string{node}
 		}) {
 			return

@@ -79,7 +79,7 @@ s = lt.session({"listen_interfaces": "127.0.0.1:0", "enable_dht": False, "enable
                 "allow_multiple_connections_per_ip": True, "enable_outgoing_utp": False, "enable_incoming_utp": False,
                 "out_enc_policy": int(policy), "in_enc_policy": int(policy), "prefer_rc4": policy == "0", "min_reconnect_time": 1})
 h = s.add_torrent({"ti": lt.torrent_info(file), "save_path": dir})
-end = time.time() + 40
+end = time.time() + 110
 while not h.status().is_seeding and time.time() < end:
     h.connect_peer(("127.0.0.1", int(port)))
     time.sleep(0.1)

@@ -51,7 +51,7 @@ func (s *site) keep(t testing.TB, kind string, change func(*peers.Seeding)) *see
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	k.Seeding = &peers.Seeding{Worker: filepath.Join(dir, kind), Options: peers.Options{NoLPD: true}, Reach: peers.Reach{Private: true}, Log: log,
+	k.Seeding = &peers.Seeding{Worker: filepath.Join(dir, kind), Options: peers.Options{NoLPD: true, Linger: patience}, Reach: peers.Reach{Private: true}, Log: log,
 		Open:    func([20]byte, int) (*os.File, error) { k.opened.Add(1); return os.Open(k.file) },
 		Dropped: func(_ [20]byte, why error) { k.dropped <- why.Error() }}
 	if change != nil {
@@ -151,9 +151,9 @@ func TestSeedCrash(t *testing.T) {
 		return st.Restarts == 1 && st.Port != 0
 	})
 	before := k.Status().Uploaded
-	if !s.offers(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(k.Status().Port))) {
-		t.Error("the second worker does not offer the file")
-	}
+	eventually(t, "the second worker does not offer the file", func() bool {
+		return s.offers(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(k.Status().Port)))
+	})
 	eventually(t, "the second worker's bytes are not counted", func() bool { return k.Status().Uploaded > before })
 }
 
@@ -173,9 +173,7 @@ func TestSeedPauseRemove(t *testing.T) {
 	}
 	k.Pause(false)
 	announced(t, s.tracker)
-	if !s.offers(t, at) {
-		t.Error("it does not serve after a pause")
-	}
+	eventually(t, "it does not serve after a pause", func() bool { return s.offers(t, at) })
 	k.Remove(k.t.ID)
 	eventually(t, "it does not take leave", func() bool {
 		return slices.ContainsFunc(s.tracker.Log(), func(a trackertest.Announce) bool { return a.Event == "stopped" })
@@ -225,7 +223,7 @@ func TestSeedChanged(t *testing.T) {
 			select {
 			case why := <-k.dropped:
 				t.Log(why)
-			case <-time.After(30 * time.Second):
+			case <-time.After(patience):
 				t.Error("it is still offered")
 			}
 			cancel()
@@ -304,9 +302,7 @@ func TestSeedDescriptors(t *testing.T) {
 	eventually(t, "it does not listen", func() bool { return k.Status().Port != 0 })
 	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(k.Status().Port))
 	for _, h := range hashes {
-		if got := ask(t, at, h); got == nil {
-			t.Fatalf("nothing of %x", h)
-		}
+		eventually(t, fmt.Sprintf("nothing of %x", h), func() bool { return ask(t, at, h) != nil })
 	}
 	eventually(t, "too many descriptors of the file are open, or none", func() bool {
 		n := openFiles(t, k.file)
