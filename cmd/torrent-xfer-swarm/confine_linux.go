@@ -22,14 +22,14 @@ const (
 	scopes   = 1<<2 - 1  // abstract sockets and signals
 )
 
-// users are whom root becomes, the first that there is.
-var users = []string{"torrent-xfer", "nobody"}
+// users are whom root becomes, the first that there is. The daemon's own user is none of them: who is that may change what it does.
+var users = []string{"torrent-xfer-swarm", "nobody"}
 
 // reads is what names and certificates are looked up in.
 var reads = []string{"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/etc/ca-certificates",
 	"/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/usr/lib/ssl", "/run/systemd/resolve", "/run/NetworkManager"}
 
-// confine gives up what speaking to peers does not need: root, files, other programs, memory without end.
+// confine gives up what speaking to peers does not need: root, files, other programs and their sockets, memory without end.
 func confine() error {
 	debug.SetMemoryLimit(wantMemory)
 	for resource, most := range map[int]uint64{unix.RLIMIT_DATA: mostMemory, unix.RLIMIT_NOFILE: mostFiles, unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: 0} {
@@ -46,6 +46,9 @@ func confine() error {
 	}
 	if err := ll.AllThreadsPrctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	if err := refuseUnixSockets(); err != nil {
+		return err
 	}
 	var rules []landlock.Rule
 	for _, path := range reads {

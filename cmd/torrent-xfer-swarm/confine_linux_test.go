@@ -6,7 +6,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,6 +27,7 @@ func TestMain(m *testing.M) {
 
 // confined confines itself and tries what must work and what must not.
 func confined(dir string) int {
+	daemon, _ := user.Lookup("torrent-xfer")
 	inherited, err := os.Open(filepath.Join(dir, "partial"))
 	if err != nil {
 		println(err.Error())
@@ -35,6 +38,10 @@ func confined(dir string) int {
 		return 1
 	}
 	status := 0
+	if uid := strconv.Itoa(os.Getuid()); daemon != nil && uid == daemon.Uid {
+		println("the daemon's user")
+		status = 1
+	}
 	works := func(what string, err error) {
 		if err != nil {
 			println("refused:", what, err.Error())
@@ -67,6 +74,10 @@ func confined(dir string) int {
 		}
 		l.Close()
 	}
+	_, err = net.Dial("unix", filepath.Join(dir, "socket"))
+	refused("connect to a unix socket", err)
+	_, err = syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_DGRAM, 0)
+	refused("have a pair of unix sockets", err)
 	refused("write the partial", os.WriteFile(filepath.Join(dir, "partial"), nil, 0o600))
 	_, err = os.OpenFile("/proc/self/fd/3", os.O_RDWR, 0)
 	refused("open a descriptor again for writing", err)
@@ -102,6 +113,12 @@ func TestConfine(t *testing.T) {
 		t.Fatal(err)
 	}
 	os.Chmod(filepath.Join(dir, "partial"), 0o666)
+	l, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	os.Chmod(filepath.Join(dir, "socket"), 0o666)
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), confineTestEnv+"="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
