@@ -35,9 +35,14 @@ type Order struct {
 	SHA512  []byte   `json:"sha512,omitempty"`
 }
 
-// key is the same for orders of the same file.
+// proven tells whether a digest says which content is meant, whoever brings it and whenever it was brought.
+func (o Order) proven() bool { return len(o.SHA256)+len(o.SHA512) > 0 }
+
+// key is the same for orders of the same file. Without a digest it matters where it comes from.
 func (o Order) key() string {
-	o.Mirrors = nil
+	if o.proven() {
+		o.Mirrors = nil
+	}
 	text, err := json.Marshal(o)
 	if err != nil {
 		return ""
@@ -48,6 +53,7 @@ func (o Order) key() string {
 
 // job is a download under way, or one that has ended.
 type job struct {
+	order Order
 	dir   string
 	ended chan struct{}
 	err   error // once it has ended
@@ -91,7 +97,7 @@ func (d *Daemon) order(ctx context.Context, o Order) (*job, error) {
 	if running >= manyJobs {
 		return nil, errManyJobs
 	}
-	j := &job{dir: filepath.Join(d.Library.dir, jobsDir, key), ended: make(chan struct{})}
+	j := &job{order: o, dir: filepath.Join(d.Library.dir, jobsDir, key), ended: make(chan struct{})}
 	if err := os.MkdirAll(j.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -141,6 +147,20 @@ func (d *Daemon) sweepJobs(now time.Time) {
 	}
 }
 
+// collected has who asks from now on get what is at the URL then, unless a digest proves that it is the same. Those who wait for j
+// still get its file. on is false for one who did not get it after all.
+func (d *Daemon) collected(j *job, on bool) {
+	d.jobs.mu.Lock()
+	defer d.jobs.mu.Unlock()
+	switch key := filepath.Base(j.dir); {
+	case j.order.proven():
+	case on && d.jobs.list[key] == j:
+		delete(d.jobs.list, key)
+	case !on && d.jobs.list[key] == nil:
+		d.jobs.list[key] = j
+	}
+}
+
 // download answers a request for one: how it goes, and in the end its file.
 func (d *Daemon) download(ctx context.Context, c *conn, r Request) error {
 	if r.Order == nil {
@@ -180,7 +200,12 @@ func (d *Daemon) download(ctx context.Context, c *conn, r Request) error {
 		if err := f.Chmod(0o644); err != nil { // no name leads there, but whoever gets it has to be able to open it anew
 			return err
 		}
-		return c.pass(answer{Done: true}, f)
+		d.collected(j, true)
+		err = c.pass(answer{Done: true}, f)
+		if err != nil {
+			d.collected(j, false)
+		}
+		return err
 	}
 }
 
