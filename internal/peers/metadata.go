@@ -32,7 +32,8 @@ func (m *Metadata) Fetch(ctx context.Context, link metainfo.Magnet) ([]byte, err
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %s: %w", m.Worker, err)
 	}
-	stop := context.AfterFunc(ctx, func() { p.conn.SetReadDeadline(time.Now()) })
+	p.conn.SetWriteDeadline(time.Now().Add(startPatience))
+	stop := context.AfterFunc(ctx, func() { p.conn.SetDeadline(time.Now()) })
 	defer stop()
 	f := newFrames(p.conn, metainfo.MaxSize)
 	defer p.leave(f)
@@ -41,6 +42,10 @@ func (m *Metadata) Fetch(ctx context.Context, link metainfo.Magnet) ([]byte, err
 		tiers = append(tiers, []string{t})
 	}
 	if err := f.writeJSON(kindStart, Start{Magnet: link.String(), Trackers: tiers, Peers: link.Peers, Options: m.Options, Reach: m.Reach}); err != nil {
+		p.kill()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		return nil, p.why(err)
 	}
 	for {

@@ -226,18 +226,19 @@ func (s *Seeding) work(wanted context.Context) error {
 	defer cancel(nil)
 	go func() {
 		<-ctx.Done()
-		p.conn.SetReadDeadline(time.Now()) // the reader below stops
+		p.conn.SetDeadline(time.Now()) // those who read and write below stop: a worker that hangs does neither
 	}()
-	if err := out.writeJSON(kindStart, Start{Seed: true, Options: s.Options, Reach: s.Reach}); err != nil {
-		p.conn.Close()
-		return p.why(err)
-	}
 	var told sync.WaitGroup
 	wake := s.begin()
-	told.Go(func() { cancel(s.tell(ctx, out, wake)) })
+	told.Go(func() {
+		if err := out.writeJSON(kindStart, Start{Seed: true, Options: s.Options, Reach: s.Reach}); err != nil {
+			cancel(fmt.Errorf("%w: %w", errWorkerGone, err))
+			return
+		}
+		cancel(s.tell(ctx, out, wake))
+	})
 	err = s.listen(ctx, p, out)
 	cancel(err)
-	p.conn.SetWriteDeadline(time.Now()) // a worker that hangs reads nothing
 	told.Wait()
 	s.mu.Lock()
 	s.orders, s.wake = nil, nil

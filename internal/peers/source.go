@@ -67,7 +67,7 @@ func (s *Source) Fill(ctx context.Context, dst *fetcher.Sink) error {
 	}
 	go func() {
 		<-ctx.Done()
-		p.conn.SetReadDeadline(time.Now()) // the reader below stops
+		p.conn.SetDeadline(time.Now()) // those who read and write below stop: a worker that hangs does neither
 	}()
 	start := Start{Metainfo: w.Manifest().Metainfo(), Trackers: w.Manifest().Trackers, Peers: s.Peers, Options: s.Options, Reach: reach}
 	select {
@@ -75,19 +75,22 @@ func (s *Source) Fill(ctx context.Context, dst *fetcher.Sink) error {
 	case <-time.After(cmp.Or(max(0, s.Options.HeadStart), DefaultHeadStart)):
 	}
 	out := newFrames(p.conn, maxFromPeers)
-	if err := out.writeJSON(kindStart, start); err != nil {
-		return p.why(err)
-	}
 	var told sync.WaitGroup
-	told.Go(func() { cancel(s.tell(ctx, out, w)) })
 	told.Go(func() {
-		select {
-		case late := <-first:
-			if len(late) > 0 {
-				out.writeJSON(kindFirst, late) // an error is for the others to see
-			}
-		case <-ctx.Done():
+		if err := out.writeJSON(kindStart, start); err != nil {
+			cancel(fmt.Errorf("%w: %w", errWorkerGone, err))
+			return
 		}
+		told.Go(func() {
+			select {
+			case late := <-first:
+				if len(late) > 0 {
+					out.writeJSON(kindFirst, late) // an error is for the others to see
+				}
+			case <-ctx.Done():
+			}
+		})
+		cancel(s.tell(ctx, out, w))
 	})
 	err = s.listen(ctx, p, out, w)
 	cancel(err)

@@ -61,7 +61,8 @@ func worker(kind string) int {
 		}
 		return 0
 	case "worker-stall":
-		select {}
+		time.Sleep(2 * patience) // and not for ever, since nobody ends it once what it was started for is over
+		return 1
 	}
 	if err := swarm.Run(peers.NewLink(link), os.NewFile(3, "partial")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
