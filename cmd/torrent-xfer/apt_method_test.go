@@ -25,7 +25,7 @@ func fakeApt() {
 	if err1 != nil || err2 != nil || cmd.Start() != nil {
 		panic("torrent-xfer does not start")
 	}
-	timer := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(5*time.Minute, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	go io.WriteString(in, messages)
 	open := strings.Count("\n"+messages, "\n600 ")

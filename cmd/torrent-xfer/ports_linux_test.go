@@ -49,7 +49,7 @@ func TestPorts(t *testing.T) {
 		}
 		defer m.Close()
 		defer held.Release()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		dir := t.TempDir()
 		cmd := exec.CommandContext(ctx, "torrent-xfer", "--no-lpd", m.URL("/big.bin"), filepath.Join(dir, "out"))

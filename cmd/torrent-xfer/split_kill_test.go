@@ -48,7 +48,7 @@ func TestKilledWhileSplitting(t *testing.T) {
 		return cmd
 	}
 	at := func(to string, i int) string { return filepath.Join(to, "set", fmt.Sprintf("f%03d", i)) }
-	for try := range 10 { // it may be over before it is killed
+	for try := range 30 { // it may be over before it is killed
 		to := filepath.Join(dir, fmt.Sprint(try))
 		if err := os.Mkdir(to, 0o755); err != nil {
 			t.Fatal(err)
