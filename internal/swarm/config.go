@@ -10,6 +10,7 @@ import (
 	"github.com/anacrolix/dht/v2"
 	"github.com/anacrolix/torrent"
 	"github.com/anacrolix/torrent/mse"
+	pp "github.com/anacrolix/torrent/peer_protocol"
 	"golang.org/x/time/rate"
 
 	ours "torrent-xfer/metainfo"
@@ -53,7 +54,16 @@ func clientConfig(o peers.Options, f *filter) (*torrent.ClientConfig, error) {
 		cfg.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{Preferred: false, RequirePreferred: true}
 	}
 	cfg.IPBlocklist = f
+	cfg.Callbacks.PeerConnAdded = append(cfg.Callbacks.PeerConnAdded, keepPrivate)
 	return cfg, nil
+}
+
+// keepPrivate has a peer of a private torrent (BEP 27) offered no exchange of peers, and not told of our node of the DHT.
+func keepPrivate(c *torrent.PeerConn) {
+	if info := c.Torrent().Info(); info != nil && info.Private != nil && *info.Private {
+		c.LocalLtepProtocolMap = &torrent.LocalLtepProtocolMap{Index: []pp.ExtensionName{pp.ExtensionNameMetadata}, NumBuiltin: 1}
+		c.PeerExtensionBytes.SetBit(pp.ExtensionBitDht, false)
+	}
 }
 
 // uploadRate is what a limiter is made of; limit <= 0: none.

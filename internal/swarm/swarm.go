@@ -200,7 +200,6 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 	if err != nil {
 		return nil, err
 	}
-	cfg.DisablePEX = private
 	if !o.NoLPD && !private {
 		cfg.LocalServiceDiscovery = &torrent.LocalServiceDiscoveryConfig{}
 		if _, err := net.InterfaceByName(o.Interface); err == nil {
