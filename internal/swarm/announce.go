@@ -47,7 +47,6 @@ func newAnnouncer(e *engine, agent string) *announcer {
 
 // follow announces to trackers until ctx ends.
 func (a *announcer) follow(ctx context.Context, urls []string) {
-	a.e.filter.trust([][]string{urls})
 	for _, u := range urls {
 		a.mu.Lock()
 		known := a.asked[u]
@@ -68,7 +67,6 @@ func (a *announcer) followFirst(ctx context.Context, urls []string) (over <-chan
 	answered, answer := context.WithCancel(ctx)
 	go func() {
 		defer answer()
-		a.e.filter.trust([][]string{urls})
 		var asked sync.WaitGroup
 		for _, u := range urls {
 			asked.Go(func() {
@@ -145,14 +143,14 @@ func (a *announcer) announce(ctx context.Context, at place, event tracker.Announ
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
+	ctx, cancel := context.WithTimeout(ctx, announcePatience)
+	defer cancel()
 	c, err := tracker.NewClient(at.url, tracker.NewClientOpts{Http: trackerhttp.NewClientOpts{DialContext: a.e.filter.dialTracker},
-		ListenPacket: a.e.filter.listenPacket, UdpNetwork: a.e.udp, Slogger: slog.New(slog.DiscardHandler)})
+		ListenPacket: a.e.filter.packets(ctx, at.url, cancel), UdpNetwork: a.e.udp, Slogger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return 0, err
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(ctx, announcePatience)
-	defer cancel()
 	stats := a.e.torrent.Stats()
 	r := tracker.AnnounceRequest{InfoHash: at.hash, PeerId: a.e.client.PeerID(), Port: a.e.port, Event: event, NumWant: peersWanted,
 		Downloaded: stats.BytesReadUsefulData.Int64(), Uploaded: stats.BytesWrittenData.Int64()}

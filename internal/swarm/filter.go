@@ -19,9 +19,10 @@ import (
 	"torrent-xfer/internal/peers"
 )
 
-const resolvePatience = 3 * time.Second
-
-var errReach = errors.New("points at a private address")
+var (
+	errReach   = errors.New("points at a private address")
+	errBlocked = errors.New("is on the block list")
+)
 
 // filter decides to whom this process speaks. If the file's own host is on the internet, a tracker may be at a private address
 // only if it stands on one of the user's own hosts, and a peer only if it is on a network that this machine is connected to:
@@ -30,13 +31,12 @@ type filter struct {
 	reach   peers.Reach
 	blocked []peers.Range // sorted, none within another
 
-	mu      sync.Mutex
-	liars   map[netip.Addr]bool
-	trusted map[netip.Addr]bool // of UDP trackers on the user's own hosts
+	mu    sync.Mutex
+	liars map[netip.Addr]bool
 }
 
 func newFilter(reach peers.Reach, block []string) (*filter, error) {
-	f := &filter{reach: reach, liars: map[netip.Addr]bool{}, trusted: map[netip.Addr]bool{}}
+	f := &filter{reach: reach, liars: map[netip.Addr]bool{}}
 	for _, text := range block {
 		r, err := peers.ParseRange(text)
 		if err != nil {
@@ -128,81 +128,64 @@ func (f *filter) banned(peer string) bool {
 	return err == nil && f.liars[at.Addr().Unmap()]
 }
 
-// trust finds the addresses of UDP trackers on the user's own hosts.
-func (f *filter) trust(tiers [][]string) {
-	if f.reach.Private {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), resolvePatience)
-	defer cancel()
-	for _, tier := range tiers {
-		for _, text := range tier {
-			u, err := url.Parse(text)
-			if err != nil || u.Scheme != "udp" || !f.own(u.Hostname()) {
-				continue
-			}
-			ips, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
-			f.mu.Lock()
-			for _, ip := range ips {
-				f.trusted[ip.Unmap()] = true
-			}
-			f.mu.Unlock()
-		}
-	}
-}
-
 func (f *filter) own(host string) bool {
 	return slices.ContainsFunc(f.reach.Trusted, func(t string) bool { return strings.EqualFold(t, host) })
 }
 
-// dialTracker dials HTTP trackers.
+// dialTracker dials trackers, over TCP or UDP.
 func (f *filter) dialTracker(ctx context.Context, network, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
-	d := net.Dialer{Timeout: 10 * time.Second}
-	if !f.reach.Private && !f.own(host) {
-		d.Control = func(_, to string, _ syscall.RawConn) error {
-			at, err := netip.ParseAddrPort(to)
-			if err != nil {
-				return err
-			}
-			if !netaddr.Public(at.Addr().Unmap()) {
-				return errReach
-			}
-			return nil
+	anywhere := f.reach.Private || f.own(host)
+	d := net.Dialer{Timeout: 10 * time.Second, Control: func(_, to string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(to)
+		switch ip := at.Addr().Unmap(); {
+		case err != nil:
+			return err
+		case f.isBlocked(ip):
+			return errBlocked
+		case !anywhere && !netaddr.Public(ip):
+			return errReach
 		}
-	}
+		return nil
+	}}
 	return d.DialContext(ctx, network, address)
 }
 
-// listenPacket opens the socket for UDP trackers.
-func (f *filter) listenPacket(network, address string) (net.PacketConn, error) {
-	c, err := net.ListenPacket(network, address)
-	if err != nil || f.reach.Private {
-		return c, err
+// packets returns what opens the socket to a UDP tracker. refused, unless it is nil, is called when the tracker's machine says that
+// there is none.
+func (f *filter) packets(ctx context.Context, tracker string, refused func()) func(network, _ string) (net.PacketConn, error) {
+	return func(network, _ string) (net.PacketConn, error) {
+		u, err := url.Parse(tracker)
+		if err != nil {
+			return nil, err
+		}
+		c, err := f.dialTracker(ctx, network, u.Host)
+		if err != nil {
+			return nil, err
+		}
+		return trackerConn{c.(*net.UDPConn), refused}, nil
 	}
-	return narrowConn{c, f}, nil
 }
 
-// narrowConn sends to trackers only where they may be.
-type narrowConn struct {
-	net.PacketConn
-	f *filter
+// trackerConn is a socket that is connected to a UDP tracker: that tells at once where nobody listens.
+type trackerConn struct {
+	*net.UDPConn
+	refused func()
 }
 
-func (c narrowConn) WriteTo(p []byte, to net.Addr) (int, error) {
-	at, err := netip.ParseAddrPort(to.String())
-	if err != nil {
-		return 0, err
+func (c trackerConn) WriteTo(p []byte, _ net.Addr) (int, error) { return c.Write(p) }
+
+func (c trackerConn) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		n, from, err := c.UDPConn.ReadFrom(p)
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return n, from, err
+		}
+		if c.refused != nil {
+			c.refused()
+		}
 	}
-	ip := at.Addr().Unmap()
-	c.f.mu.Lock()
-	trusted := c.f.trusted[ip]
-	c.f.mu.Unlock()
-	if !trusted && !netaddr.Public(ip) {
-		return 0, errReach
-	}
-	return c.PacketConn.WriteTo(p, to)
 }

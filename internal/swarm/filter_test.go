@@ -1,9 +1,11 @@
 package swarm
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"torrent-xfer/internal/peers"
 )
@@ -64,7 +66,6 @@ func TestReachOfTrackers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.trust([][]string{{"http://" + l.Addr().String(), "udp://" + pc.LocalAddr().String()}})
 		conn, err := f.dialTracker(t.Context(), "tcp", l.Addr().String())
 		if (err == nil) != c.want {
 			t.Errorf("%+v: HTTP: %v", c.reach, err)
@@ -72,13 +73,47 @@ func TestReachOfTrackers(t *testing.T) {
 		if err == nil {
 			conn.Close()
 		}
-		u, err := f.listenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := u.WriteTo([]byte("x"), pc.LocalAddr()); (err == nil) != c.want {
+		u, err := f.packets(t.Context(), "udp://"+pc.LocalAddr().String()+"/announce", nil)("udp4", "")
+		if (err == nil) != c.want {
 			t.Errorf("%+v: UDP: %v", c.reach, err)
 		}
-		u.Close()
+		if err == nil {
+			u.Close()
+		}
+	}
+}
+
+// Where nobody listens is known at once, and a block list is of trackers too.
+func TestTrackersThatAreNotThere(t *testing.T) {
+	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := "udp://" + pc.LocalAddr().String()
+	pc.Close()
+	f, err := newFilter(peers.Reach{Private: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan struct{}, 8)
+	c, err := f.packets(t.Context(), at, func() { refused <- struct{}{} })("udp4", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go c.ReadFrom(make([]byte, 10))
+	if _, err := c.WriteTo([]byte("x"), nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-refused:
+	case <-time.After(time.Minute):
+		t.Error("nothing is told of a port that is closed")
+	}
+	c.Close()
+	if f, err = newFilter(peers.Reach{Private: true}, []string{"127.0.0.0/8"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.packets(t.Context(), at, nil)("udp4", ""); !errors.Is(err, errBlocked) {
+		t.Errorf("%v of a tracker that is on the block list", err)
 	}
 }

@@ -68,6 +68,7 @@ type queue struct {
 	busy     int
 	failures int // in a row
 	wake     chan struct{}
+	opening  sync.Mutex     // held while the client is made
 	client   tracker.Client // nil: none yet
 }
 
@@ -268,23 +269,30 @@ func (q *queue) pick(now time.Time) (t *stand, wait time.Duration) {
 	return t, 0
 }
 
-// connect makes the client of the tracker.
-func (a *rounds) connect(q *queue) (tracker.Client, error) {
+// connect makes the client of the tracker, which may have to look up its address.
+func (a *rounds) connect(ctx context.Context, q *queue) (tracker.Client, error) {
+	q.opening.Lock()
+	defer q.opening.Unlock()
+	a.mu.Lock()
+	client := q.client
+	a.mu.Unlock()
+	if client != nil {
+		return client, nil
+	}
+	client, err := tracker.NewClient(q.url, tracker.NewClientOpts{ListenPacket: a.s.filter.packets(ctx, q.url, nil),
+		Http: httptracker.NewClientOpts{DialContext: a.s.filter.dialTracker, AllowKeepAlive: true}})
+	if err != nil {
+		return nil, err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if q.client == nil {
-		var err error
-		if q.client, err = tracker.NewClient(q.url, tracker.NewClientOpts{ListenPacket: a.s.filter.listenPacket,
-			Http: httptracker.NewClientOpts{DialContext: a.s.filter.dialTracker, AllowKeepAlive: true}}); err != nil {
-			return nil, err
-		}
-	}
-	return q.client, nil
+	q.client = client
+	return client, nil
 }
 
 // tell announces t.
 func (a *rounds) tell(ctx context.Context, q *queue, t *stand, event tracker.AnnounceEvent) (tracker.AnnounceResponse, error) {
-	client, err := a.connect(q)
+	client, err := a.connect(ctx, q)
 	if err != nil {
 		return tracker.AnnounceResponse{}, err
 	}

@@ -162,7 +162,6 @@ func (s *seeder) add(list []peers.Seed) {
 		c.private = t.Private
 		paused := s.paused
 		s.mu.Unlock()
-		s.filter.trust(t.Trackers)
 		s.spread.set(c, tiersOf(t.Trackers), !paused)
 	}
 }
