@@ -33,6 +33,7 @@ type Order struct {
 	Size    int64    `json:"size,omitempty"`
 	SHA256  []byte   `json:"sha256,omitempty"`
 	SHA512  []byte   `json:"sha512,omitempty"`
+	Seed    bool     `json:"seed,omitempty"` // it is handed to the daemon when it is here
 }
 
 // proven tells whether a digest says which content is meant, whoever brings it and whenever it was brought.

@@ -190,13 +190,6 @@ func (d *download) run() error {
 	defer seeds.close()
 	ctx, stop := d.lifetime()
 	defer stop()
-	brought := d.inBackground(ctx, req, show)
-	if brought == nil {
-		d.confine(req, with, streamed, show.log())
-	} else {
-		defer brought.Close()
-		req.URL, with = passed(brought), nil // and nobody is spoken to
-	}
 	d.warnOfAnother(hint)
 
 	noTorrent := "it did not come in time"
@@ -208,13 +201,17 @@ func (d *download) run() error {
 	}
 	f := d.fetcher()
 	f.Hosts, f.OnEvent, f.Log = hosts, onEvent, show.log()
-	if with != nil {
-		f.JoinSwarm = with.join(req, ownHost(req, hosts, proxied(env, d.url)), show.log())
-		if with.always {
-			f.PeerPatience = alwaysPatient
+	result, err := d.fromDaemon(ctx, f, req, show)
+	if result == nil {
+		d.confine(req, with, streamed, show.log())
+		if with != nil {
+			f.JoinSwarm = with.join(req, ownHost(req, hosts, proxied(env, d.url)), show.log())
+			if with.always {
+				f.PeerPatience = alwaysPatient
+			}
 		}
+		result, err = f.Fetch(ctx, req)
 	}
-	result, err := f.Fetch(ctx, req)
 	if err == nil {
 		seeds.handOver(req, result, hosts, show.log())
 	}
