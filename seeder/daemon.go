@@ -18,7 +18,6 @@ const (
 	tickEvery    = time.Second
 	saveEvery    = 10 * time.Second
 	keptProblems = 20
-	mostDrops    = 3        // of one file, after which it is not offered again
 	leastRate    = 64 << 10 // bytes/s, while anything may be given
 	freeRate     = 128 << 20
 	queued       = 64 // offers that wait to be taken
@@ -60,13 +59,14 @@ type Daemon struct {
 	offers   chan Offer
 	relook   chan struct{}
 	last     SwarmStatus
-	seen     map[ID]int64   // bytes of last, by torrent
-	rates    map[ID]float64 // bytes/s now
-	rate     float64        // of all
-	clock    time.Duration  // less than a second, on top of state.Clock
-	held     string         // why nobody is served; "": it is not so
-	limit    int64          // as the Swarm was told; -1: not yet
-	drops    map[ID]int
+	seen     map[ID]int64     // bytes of last, by torrent
+	rates    map[ID]float64   // bytes/s now
+	rate     float64          // of all
+	clock    time.Duration    // less than a second, on top of state.Clock
+	held     string           // why nobody is served; "": it is not so
+	limit    int64            // as the Swarm was told; -1: not yet
+	doubts   map[ID]time.Time // when content that may be wrong is verified; it is not offered until then
+	verified map[ID]time.Time // when content was verified anew and right
 	problems []Problem
 }
 
@@ -138,7 +138,10 @@ func (d *Daemon) begin() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state, d.offers, d.relook, d.limit = s, make(chan Offer, queued), make(chan struct{}, 1), -1
-	d.seen, d.rates, d.drops = map[ID]int64{}, map[ID]float64{}, map[ID]int{}
+	d.seen, d.rates, d.doubts, d.verified = map[ID]int64{}, map[ID]float64{}, map[ID]time.Time{}, map[ID]time.Time{}
+	for _, id := range d.Stale {
+		d.doubts[id] = time.Time{}
+	}
 }
 
 // Configure has d keep to c from now on.
@@ -165,13 +168,14 @@ func (d *Daemon) Configure(c Config) {
 
 // work takes offers, and checks what has changed, one after the other.
 func (d *Daemon) work(ctx context.Context) {
-	for _, id := range d.Stale {
-		d.recheck(ctx, id)
-	}
+	again := time.NewTicker(tickEvery)
+	defer again.Stop()
 	for {
+		d.recheckDoubts(ctx, time.Now())
 		select {
 		case <-ctx.Done():
 			return
+		case <-again.C:
 		case o := <-d.offers:
 			d.take(ctx, o)
 			o.Content.Close()
@@ -240,35 +244,70 @@ func (d *Daemon) withdraw(id ID) {
 // Open opens content that a peer wants. It is one for Swarm to call.
 func (d *Daemon) Open(id ID) (*os.File, error) { return d.Library.Open(id) }
 
-// Dropped is told by Swarm of content that cannot be read or has changed, and has it verified anew.
+// Dropped is told by Swarm of content that cannot be read or has changed, and has it verified anew: after a while, if that was done
+// not long ago and found it right.
 func (d *Daemon) Dropped(id ID, why error) {
-	d.mu.Lock()
-	d.drops[id]++
-	often := d.drops[id] >= mostDrops
-	d.mu.Unlock()
 	e, ok := d.Library.Entry(id)
 	if !ok {
 		return
 	}
-	if often {
-		d.blame(e.Name, "dropped: "+why.Error())
-		d.forget(e, why.Error())
-		return
+	d.mu.Lock()
+	last, again := d.verified[id]
+	d.doubts[id] = last
+	if again {
+		d.doubts[id] = last.Add(failedAgain)
 	}
-	go d.recheck(context.Background(), id)
+	d.mu.Unlock()
+	if again {
+		d.blame(e.Name, "dropped for a while: "+why.Error())
+	}
 }
 
+// recheckDoubts verifies what is to be verified by now.
+func (d *Daemon) recheckDoubts(ctx context.Context, now time.Time) {
+	var due []ID
+	d.mu.Lock()
+	for id, when := range d.doubts {
+		if !when.After(now) {
+			due = append(due, id)
+		}
+	}
+	for id, when := range d.verified {
+		if now.Sub(when) >= failedAgain {
+			delete(d.verified, id)
+		}
+	}
+	d.mu.Unlock()
+	for _, id := range due {
+		d.recheck(ctx, id)
+	}
+}
+
+// recheck verifies the content of an entry, and offers it again if it is right.
 func (d *Daemon) recheck(ctx context.Context, id ID) {
-	e, ok := d.Library.Entry(id)
-	if !ok {
+	e, _ := d.Library.Entry(id)
+	err := d.Library.Recheck(ctx, id)
+	if ctx.Err() != nil {
 		return
 	}
-	switch err := d.Library.Recheck(ctx, id); {
+	kept, ok := d.Library.Entry(id)
+	d.mu.Lock()
+	delete(d.doubts, id)
+	switch {
+	case !ok:
 	case err == nil:
-		if e, ok = d.Library.Entry(id); ok {
-			d.offer(e)
-		}
-	case ctx.Err() == nil:
+		d.verified[id] = time.Now()
+	default:
+		d.doubts[id] = time.Now().Add(failedAgain)
+	}
+	d.mu.Unlock()
+	switch {
+	case ok && err == nil:
+		d.offer(kept)
+	case ok:
+		d.withdraw(id)
+		d.blame(e.Name, "dropped for a while: "+err.Error())
+	case !errors.Is(err, ErrUnknown):
 		d.withdraw(id)
 		d.blame(e.Name, "dropped: "+err.Error())
 	}
@@ -278,6 +317,7 @@ func (d *Daemon) blame(name, what string) {
 	d.Log.Warn(what, "name", name)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.problems = slices.DeleteFunc(d.problems, func(p Problem) bool { return p.Name == name && p.What == what }) // told anew
 	d.problems = append(d.problems, Problem{time.Now(), name, what})
 	if n := len(d.problems); n > keptProblems {
 		d.problems = slices.Clone(d.problems[n-keptProblems:])

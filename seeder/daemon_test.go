@@ -377,11 +377,53 @@ func TestDroppedContentIsVerifiedAnew(t *testing.T) {
 	}
 	d.Dropped(list[0].ID, ErrChanged)
 	d.Dropped(list[1].ID, errors.New("for a moment"))
-	eventually(t, "what has changed is still offered, or the other one is not", func() bool {
-		_, a := d.Library.Entry(list[0].ID)
-		_, b := d.Library.Entry(list[1].ID)
-		return !a && b && swarm.offered() == 1
-	})
+	d.recheckDoubts(t.Context(), time.Now())
+	_, a := d.Library.Entry(list[0].ID)
+	_, b := d.Library.Entry(list[1].ID)
+	if a || !b || swarm.offered() != 1 {
+		t.Error("what has changed is still offered, or the other one is not")
+	}
+}
+
+// Content that can only not be read, or is dropped again and again, is kept and offered again after a while.
+func TestWhatCannotBeReadIsKept(t *testing.T) {
+	d, swarm := still(t, Config{}, "a")
+	e := d.Library.Entries()[0]
+	path := d.Library.path(e.ID, torrentFile)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil { // EISDIR, as EIO or EMFILE would be
+		t.Fatal(err)
+	}
+	d.Dropped(e.ID, errors.New("for a moment"))
+	d.recheckDoubts(t.Context(), time.Now())
+	if _, ok := d.Library.Entry(e.ID); !ok || swarm.offered() != 0 {
+		t.Fatal("it is gone, or still offered")
+	}
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, data, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	d.recheckDoubts(t.Context(), time.Now().Add(failedAgain))
+	if swarm.offered() != 1 {
+		t.Fatal("it is not offered again")
+	}
+	for range 5 {
+		d.Dropped(e.ID, errors.New("for a moment"))
+		d.withdraw(e.ID)
+		d.recheckDoubts(t.Context(), time.Now())
+		if swarm.offered() != 0 {
+			t.Error("verified again at once")
+		}
+		d.recheckDoubts(t.Context(), time.Now().Add(failedAgain))
+		if swarm.offered() != 1 {
+			t.Fatal("it is gone, or not offered")
+		}
+	}
+	if n := len(d.problems); n != 2 {
+		t.Errorf("%d problems: %+v", n, d.problems)
+	}
 }
 
 func TestLostCountsCostNoContent(t *testing.T) {

@@ -44,6 +44,8 @@ var (
 	ErrUnknown = errors.New("it is not in the library")
 	ErrChanged = errors.New("the content has changed")
 	ErrLocked  = errors.New("another process uses the library")
+
+	errRecord = errors.New("not a record of the library's")
 )
 
 const (
@@ -128,16 +130,18 @@ func OpenLibrary(dir string) (l *Library, stale []ID, err error) {
 		}
 		e, err := readEntry(path)
 		if err != nil {
-			l.discard(path)
+			if hopeless(err) {
+				l.discard(path)
+			}
 			continue
 		}
 		e.ID = ID(raw)
 		l.entries[e.ID] = e
 		info, err := os.Lstat(l.content(e))
 		switch {
-		case err != nil:
+		case err != nil && hopeless(err):
 			l.Remove(e.ID)
-		case identityOf(info) != e.Seen:
+		case err != nil || identityOf(info) != e.Seen:
 			stale = append(stale, e.ID)
 		}
 	}
@@ -157,7 +161,10 @@ func readEntry(dir string) (e Entry, err error) {
 	if err != nil {
 		return e, err
 	}
-	return e, json.Unmarshal(text, &e)
+	if err := json.Unmarshal(text, &e); err != nil {
+		return e, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	return e, nil
 }
 
 // content is where an entry's content lies.
@@ -240,11 +247,12 @@ func (l *Library) Open(id ID) (*os.File, error) {
 	return f, nil
 }
 
-// Recheck verifies the content of an entry anew, and removes the entry if it is wrong.
+// Recheck verifies the content of an entry anew, and removes the entry if it is wrong, gone or of no torrent. After any other error
+// (ErrUnknown apart) the entry stays, for another try: who cannot read it now may be able to later.
 func (l *Library) Recheck(ctx context.Context, id ID) error {
-	l.mu.Lock()
-	e, ok := l.entries[id]
-	l.mu.Unlock()
+	l.adding.Lock()
+	defer l.adding.Unlock()
+	e, ok := l.Entry(id)
 	if !ok {
 		return ErrUnknown
 	}
@@ -265,20 +273,31 @@ func (l *Library) Recheck(ctx context.Context, id ID) error {
 		e.Seen, err = verify(ctx, m, f)
 		return err
 	}()
-	if ctx.Err() != nil {
-		return ctx.Err()
+	if _, ok := l.Entry(id); !ok {
+		return ErrUnknown // it was removed meanwhile
 	}
 	if err == nil {
 		err = replaceEntry(l.path(id, ""), e)
 	}
 	if err != nil {
-		l.Remove(id)
+		if hopeless(err) {
+			l.Remove(id)
+		}
 		return err
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.entries[id]; !ok {
+		return ErrUnknown
+	}
 	l.entries[id] = e
-	l.mu.Unlock()
 	return nil
+}
+
+// hopeless tells whether what cannot be used because of err never can be again.
+func hopeless(err error) bool {
+	return errors.Is(err, ErrWrong) || errors.Is(err, errRecord) || errors.Is(err, metainfo.ErrUnusable) || errors.Is(err, fs.ErrNotExist) ||
+		errors.Is(err, syscall.ELOOP)
 }
 
 // verify hashes all of f, and returns what it looked like before and after.

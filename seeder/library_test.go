@@ -2,6 +2,7 @@ package seeder
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -126,4 +127,59 @@ func hashOf(t *testing.T, f *os.File) *metainfo.Hashes {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// A library that cannot be read for the moment loses nothing.
+func TestAnUnreadableLibraryIsKept(t *testing.T) {
+	dir := t.TempDir()
+	l, _, err := OpenLibrary(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, _, err := l.Take(t.Context(), offer(t, "a", 'a', 100_000), 0, oldest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	record, away := l.path(e.ID, recordFile), filepath.Join(dir, "away")
+	if err := errors.Join(os.Rename(record, away), os.Mkdir(record, 0o700)); err != nil { // EISDIR, as EIO or EMFILE would be
+		t.Fatal(err)
+	}
+	if l, _, err = OpenLibrary(dir); err != nil || len(l.Entries()) != 0 {
+		t.Fatal(err, l.Entries())
+	}
+	l.Close()
+	if err := errors.Join(os.Remove(record), os.Rename(away, record)); err != nil {
+		t.Fatal(err)
+	}
+	l, stale, err := OpenLibrary(dir)
+	if err != nil || len(stale) != 0 || len(l.Entries()) != 1 {
+		t.Error(err, stale, l.Entries())
+	}
+	l.Close()
+}
+
+// during does something whenever it is asked whether it has ended.
+type during struct {
+	context.Context
+	do func()
+}
+
+func (d during) Err() error {
+	d.do()
+	return nil
+}
+
+func TestRemovedWhileVerified(t *testing.T) {
+	l, _, err := OpenLibrary(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, _, err := l.Take(t.Context(), offer(t, "a", 'a', 100_000), 0, oldest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Recheck(during{t.Context(), func() { l.Remove(e.ID) }}, e.ID); !errors.Is(err, ErrUnknown) || len(l.Entries()) != 0 {
+		t.Error(err, l.Entries())
+	}
 }

@@ -58,12 +58,15 @@ func (d *Daemon) look(ctx context.Context, known map[string]looked) {
 			continue
 		}
 		info, err := os.Lstat(e.Path)
+		d.mu.Lock()
+		_, doubted := d.doubts[e.ID] // it is verified in time
+		d.mu.Unlock()
 		switch {
 		case !slices.Contains(dirs, filepath.Dir(e.Path)):
 			d.forget(e, "its directory is not watched any more")
 		case err != nil:
 			d.forget(e, err.Error())
-		case identityOf(info) != e.Seen:
+		case identityOf(info) != e.Seen && !doubted:
 			d.recheck(ctx, e.ID)
 		}
 		if e, ok := d.Library.Entry(e.ID); ok {
