@@ -18,7 +18,8 @@ import (
 const (
 	jobsDir    = "jobs"
 	jobFile    = "file"
-	manyJobs   = 8 // downloads at once
+	keyLength  = 16 // bytes, of which twice as many digits name a job's directory
+	manyJobs   = 8  // downloads at once
 	jobKept    = 24 * time.Hour
 	tellEvery  = 200 * time.Millisecond
 	silentMost = 30 * time.Second // between two answers to a download
@@ -49,7 +50,7 @@ func (o Order) key() string {
 		return ""
 	}
 	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:16])
+	return hex.EncodeToString(sum[:keyLength])
 }
 
 // job is a download under way, or one that has ended.
@@ -134,6 +135,9 @@ func (d *Daemon) sweepJobs(now time.Time) {
 	d.jobs.mu.Lock()
 	defer d.jobs.mu.Unlock()
 	for _, f := range list {
+		if raw, err := hex.DecodeString(f.Name()); err != nil || len(raw) != keyLength {
+			continue // it is not ours
+		}
 		if j := d.jobs.list[f.Name()]; j != nil {
 			select {
 			case <-j.ended:

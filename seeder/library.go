@@ -44,6 +44,7 @@ var (
 	ErrUnknown = errors.New("it is not in the library")
 	ErrChanged = errors.New("the content has changed")
 	ErrLocked  = errors.New("another process uses the library")
+	ErrForeign = errors.New("the directory is not empty and no library; name another, or a new one in it")
 
 	errRecord = errors.New("not a record of the library's")
 )
@@ -52,7 +53,8 @@ const (
 	torrentFile = "torrent"
 	contentFile = "content"
 	recordFile  = "record.json"
-	unfinished  = "new-" // prefix of directories that are none of the library yet, or not any more
+	lockFile    = "torrent-xfer.lock"     // tells a library from other directories too
+	unfinished  = ".torrent-xfer-unused-" // prefix of directories that are none of the library yet, or not any more
 	maxRecord   = 1 << 20
 )
 
@@ -98,13 +100,30 @@ type Library struct {
 	adding  sync.Mutex // one at a time, so that the budget holds
 }
 
+// CheckLibrary returns an error that wraps ErrForeign if OpenLibrary would refuse dir, since there is something in it that is not a
+// library's. It may be empty, and may not be there.
+func CheckLibrary(dir string) error {
+	list, err := os.ReadDir(dir)
+	ours := slices.ContainsFunc(list, func(f fs.DirEntry) bool { return f.Name() == lockFile && f.Type().IsRegular() })
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil && len(list) > 0 && !ours:
+		err = fmt.Errorf("%s: %w", dir, ErrForeign)
+	}
+	return err
+}
+
 // OpenLibrary reads the library in dir, which is made if it is not there. What a crash has left behind is removed; no content
-// is read. stale are entries whose content is not what was verified: they are not offered until Recheck.
+// is read. ErrForeign: see CheckLibrary. stale are entries whose content is not what was verified: they are not offered until Recheck.
 func OpenLibrary(dir string) (l *Library, stale []ID, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+	if err := CheckLibrary(dir); err != nil {
+		return nil, nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"torrent-xfer/metainfo"
 )
@@ -181,5 +183,54 @@ func TestRemovedWhileVerified(t *testing.T) {
 	}
 	if err := l.Recheck(during{t.Context(), func() { l.Remove(e.ID) }}, e.ID); !errors.Is(err, ErrUnknown) || len(l.Entries()) != 0 {
 		t.Error(err, l.Entries())
+	}
+}
+
+// A directory that is somebody else's is refused, and stays as it is; what is not the library's stays in its own too.
+func TestForeignFilesStay(t *testing.T) {
+	dir := t.TempDir()
+	foreign := []string{"new-year", "lock", "jobs/" + strings.Repeat("0", 32), "jobs/thesis", strings.Repeat("0", 40)}
+	put := func() {
+		t.Helper()
+		for _, name := range foreign {
+			if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	put()
+	if _, _, err := OpenLibrary(dir); !errors.Is(err, ErrForeign) {
+		t.Fatal(err)
+	}
+	for _, name := range foreign {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) != len(foreign)-1 {
+		t.Error("something is added", list, err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		l, _, err := OpenLibrary(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		foreign = []string{"new-year", "jobs/thesis"}
+		put()
+		old := time.Now().Add(-2 * jobKept)
+		if err := os.Chtimes(filepath.Join(dir, "jobs/thesis"), old, old); err != nil {
+			t.Fatal(err)
+		}
+		d := &Daemon{Library: l}
+		d.sweepJobs(time.Now())
+		l.Close()
+	}
+	for _, name := range foreign {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
 	}
 }

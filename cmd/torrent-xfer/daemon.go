@@ -288,6 +288,9 @@ func openMetrics(address string) (net.Listener, error) {
 
 // settle makes the library's directory and, started as root, becomes the user whose it is.
 func settle(env Env, s settings, place string) error {
+	if err := seeder.CheckLibrary(place); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(place), 0o755); err != nil { // the other user has to get there
 		return err
 	}
