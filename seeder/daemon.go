@@ -25,7 +25,7 @@ const (
 
 // Config is what a Daemon keeps to. The zero value: no limits, and nobody but root and our own user may change anything.
 type Config struct {
-	Space      int64         // bytes of content in the library; <= 0: no limit
+	Space      int64         // bytes of content in the library, and of downloads; <= 0: no limit
 	Rate       int64         // bytes/s of all that is given; <= 0: no limit
 	Day, Month int64         // bytes given, of the local calendar; <= 0: no limit
 	Hours      Hours         // of the day in which anything is given; nil: always
@@ -46,8 +46,8 @@ type Daemon struct {
 	// what lies beside the file counts.
 	Find func(ctx context.Context, name string, size int64) (Offer, error)
 
-	// Download brings what o says to dest, as far as it is not there already, and tells how it goes in lines of JSON. It ends soon
-	// after ctx. nil: nothing is downloaded.
+	// Download brings what o says to dest, as far as it is not there already, and tells how it goes in objects of JSON, of which
+	// "size" is the file's in bytes. It ends soon after ctx. nil: nothing is downloaded.
 	Download func(ctx context.Context, o Order, dest string, tell func(line []byte)) error
 
 	jobs jobs
@@ -89,6 +89,7 @@ func (d *Daemon) Run(ctx context.Context, c Config, control *net.UnixListener) e
 		}
 	}
 	d.tick(time.Now(), 0)
+	d.goOn(ctx)
 	var all sync.WaitGroup
 	all.Go(func() {
 		if err := d.Swarm.Run(ctx); err != nil {
@@ -153,17 +154,9 @@ func (d *Daemon) Configure(c Config) {
 	case d.relook <- struct{}{}:
 	default:
 	}
-	if c.Space > 0 {
-		for _, e := range d.least(d.Library.Entries()) {
-			if d.Library.Size() <= c.Space {
-				break
-			}
-			if e.Path != "" {
-				continue
-			}
-			d.forget(e, "it does not fit the budget of disk any more")
-		}
-	}
+	d.jobs.mu.Lock()
+	defer d.jobs.mu.Unlock()
+	d.jobsFit()
 }
 
 // work takes offers, and checks what has changed, one after the other.
@@ -188,6 +181,12 @@ func (d *Daemon) take(ctx context.Context, o Offer) {
 	space := d.config.Space
 	o.Since = d.state.Clock
 	d.mu.Unlock()
+	if space > 0 {
+		d.jobs.mu.Lock()
+		jobs, _ := d.jobs.size(d.keptJobs())
+		d.jobs.mu.Unlock()
+		space = max(1, space-jobs) // 0 is no limit
+	}
 	e, removed, err := d.Library.Take(ctx, o, space, d.least)
 	for _, id := range removed {
 		d.withdraw(id)

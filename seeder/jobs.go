@@ -18,6 +18,7 @@ import (
 const (
 	jobsDir    = "jobs"
 	jobFile    = "file"
+	jobRecord  = "order.json"
 	keyLength  = 16 // bytes, of which twice as many digits name a job's directory
 	manyJobs   = 8  // downloads at once
 	jobKept    = 24 * time.Hour
@@ -55,13 +56,39 @@ func (o Order) key() string {
 
 // job is a download under way, or one that has ended.
 type job struct {
-	order Order
-	dir   string
-	ended chan struct{}
-	err   error // once it has ended
+	order  Order
+	dir    string
+	cancel context.CancelCauseFunc // nil: it has ended in an earlier daemon
+	ended  chan struct{}
+	err    error // once it has ended
+	size   int64 // bytes of its file; 0: unknown. The daemon's jobs.mu is held.
 
 	mu   sync.Mutex
 	last []byte // what it told last
+}
+
+func (j *job) running() bool {
+	select {
+	case <-j.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// save has a later daemon go on with the order, or know that its file is there.
+func (j *job) save(done bool) error {
+	text, err := json.Marshal(savedJob{j.order, done})
+	if err != nil {
+		return err
+	}
+	return replaceSynced(filepath.Join(j.dir, jobRecord), text)
+}
+
+// savedJob is a job on the disk.
+type savedJob struct {
+	Order Order `json:"order"`
+	Done  bool  `json:"done"`
 }
 
 func (j *job) told() []byte {
@@ -85,69 +112,221 @@ func (d *Daemon) order(ctx context.Context, o Order) (*job, error) {
 	key := o.key()
 	d.jobs.mu.Lock()
 	defer d.jobs.mu.Unlock()
-	running := 0
-	for _, j := range d.jobs.list {
-		select {
-		case <-j.ended:
-		default:
-			running++
-		}
-	}
 	if j := d.jobs.list[key]; j != nil {
 		return j, nil
+	}
+	running := 0
+	for _, j := range d.jobs.list {
+		if j.running() {
+			running++
+		}
 	}
 	if running >= manyJobs {
 		return nil, errManyJobs
 	}
-	j := &job{order: o, dir: filepath.Join(d.Library.dir, jobsDir, key), ended: make(chan struct{})}
+	j := &job{order: o, dir: filepath.Join(d.Library.dir, jobsDir, key), ended: make(chan struct{}), size: max(0, o.Size)}
 	if err := os.MkdirAll(j.dir, 0o700); err != nil {
 		return nil, err
 	}
-	if d.jobs.list == nil {
-		d.jobs.list = map[string]*job{}
+	this, cancel := context.WithCancelCause(ctx)
+	j.cancel = cancel
+	d.jobs.put(key, j)
+	err := d.jobsFit()
+	if err == nil {
+		err = j.save(false)
 	}
-	d.jobs.list[key] = j
+	if err != nil {
+		cancel(nil)
+		d.jobs.drop(j)
+		return nil, err
+	}
 	d.jobs.all.Go(func() {
-		d.Log.Info("downloads", "url", o.URL)
-		j.err = d.Download(ctx, o, filepath.Join(j.dir, jobFile), func(line []byte) {
-			j.mu.Lock()
-			defer j.mu.Unlock()
-			j.last = slices.Clone(line)
-		})
-		close(j.ended)
-		if j.err != nil { // whoever asks again has it tried again, from what is there
-			d.Log.Info("not downloaded", "url", o.URL, "why", j.err)
-			d.jobs.mu.Lock()
-			delete(d.jobs.list, key)
-			d.jobs.mu.Unlock()
+		defer cancel(nil)
+		err := d.run(this, j)
+		if cause := context.Cause(this); err != nil && cause != nil {
+			err = cause
 		}
+		d.jobs.mu.Lock()
+		defer d.jobs.mu.Unlock()
+		if j.err = err; err != nil && ctx.Err() == nil { // whoever asks again has it tried again, from what is there
+			d.Log.Info("not downloaded", "url", o.URL, "why", err)
+			d.jobs.drop(j)
+		}
+		close(j.ended)
 	})
 	return j, nil
 }
 
-// sweepJobs removes what nobody has asked for in a day, that of earlier daemons too.
-func (d *Daemon) sweepJobs(now time.Time) {
-	dir := filepath.Join(d.Library.dir, jobsDir)
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		return
+// run downloads what j is of.
+func (d *Daemon) run(ctx context.Context, j *job) error {
+	d.Log.Info("downloads", "url", j.order.URL)
+	path := filepath.Join(j.dir, jobFile)
+	err := d.Download(ctx, j.order, path, func(line []byte) {
+		j.mu.Lock()
+		j.last = slices.Clone(line)
+		j.mu.Unlock()
+		var told struct{ Size int64 }
+		if json.Unmarshal(line, &told) == nil {
+			d.sized(j, told.Size)
+		}
+	})
+	if err == nil {
+		err = syncFile(path)
 	}
+	if err == nil {
+		err = j.save(true)
+	}
+	return err
+}
+
+// sized is told how long the file of j is.
+func (d *Daemon) sized(j *job, size int64) {
 	d.jobs.mu.Lock()
 	defer d.jobs.mu.Unlock()
+	if size <= j.size {
+		return
+	}
+	j.size = size
+	if err := d.jobsFit(); err != nil {
+		j.cancel(err)
+	}
+}
+
+// goOn takes up the downloads of earlier daemons.
+func (d *Daemon) goOn(ctx context.Context) {
+	for _, k := range d.keptJobs() {
+		dir := filepath.Join(d.Library.dir, jobsDir, k.key)
+		text, err := os.ReadFile(filepath.Join(dir, jobRecord))
+		var s savedJob
+		if err != nil || json.Unmarshal(text, &s) != nil || s.Order.key() != k.key {
+			continue // nobody waits for it
+		}
+		if !s.Done {
+			if _, err := d.order(ctx, s.Order); err != nil {
+				d.Log.Info("not downloaded", "url", s.Order.URL, "why", err)
+			}
+			continue
+		}
+		j := &job{order: s.Order, dir: dir, ended: make(chan struct{})}
+		close(j.ended)
+		if info, err := os.Lstat(filepath.Join(dir, jobFile)); err == nil {
+			j.size = info.Size()
+		}
+		d.jobs.mu.Lock()
+		d.jobs.put(k.key, j)
+		d.jobs.mu.Unlock()
+	}
+}
+
+func (s *jobs) put(key string, j *job) {
+	if s.list == nil {
+		s.list = map[string]*job{}
+	}
+	s.list[key] = j
+}
+
+// drop forgets j. What is there of its file stays for whoever waits for it, and for a while. mu is held.
+func (s *jobs) drop(j *job) {
+	if key := filepath.Base(j.dir); s.list[key] == j {
+		delete(s.list, key)
+		os.Remove(filepath.Join(j.dir, jobRecord))
+	}
+}
+
+// keptJob is a directory of a job, whether or not the job is known.
+type keptJob struct {
+	key   string
+	size  int64     // bytes on the disk
+	asked time.Time // when somebody last wanted it
+}
+
+// keptJobs are all, those first that nobody has wanted for the longest time.
+func (d *Daemon) keptJobs() (all []keptJob) {
+	dir := filepath.Join(d.Library.dir, jobsDir)
+	list, _ := os.ReadDir(dir) // most often it is not there
 	for _, f := range list {
-		if raw, err := hex.DecodeString(f.Name()); err != nil || len(raw) != keyLength {
+		info, err := f.Info()
+		if raw, herr := hex.DecodeString(f.Name()); err != nil || herr != nil || len(raw) != keyLength || !info.IsDir() {
 			continue // it is not ours
 		}
-		if j := d.jobs.list[f.Name()]; j != nil {
-			select {
-			case <-j.ended:
-			default:
-				continue
+		k := keptJob{key: f.Name(), asked: info.ModTime()}
+		files, _ := os.ReadDir(filepath.Join(dir, k.key))
+		for _, f := range files {
+			if info, err := f.Info(); err == nil && info.Mode().IsRegular() {
+				k.size += info.Size()
 			}
 		}
-		if info, err := f.Info(); err == nil && now.Sub(info.ModTime()) > jobKept {
-			delete(d.jobs.list, f.Name())
-			os.RemoveAll(filepath.Join(dir, f.Name()))
+		all = append(all, k)
+	}
+	slices.SortFunc(all, func(a, b keptJob) int { return a.asked.Compare(b.asked) })
+	return all
+}
+
+// size is what downloads take of the budget in bytes, with what is known to come, and what of it is under way. mu is held.
+func (s *jobs) size(kept []keptJob) (all, running int64) {
+	for _, k := range kept {
+		j := s.list[k.key]
+		if j != nil && j.running() {
+			k.size = max(k.size, j.size)
+			running += k.size
+		}
+		all += k.size
+	}
+	return all, running
+}
+
+// jobsFit has downloads keep to the budget of disk: those that have ended give way to others, and files in the library to all.
+// ErrRoom: what is under way does not fit even so. jobs.mu is held.
+func (d *Daemon) jobsFit() error {
+	d.mu.Lock()
+	space := d.config.Space
+	d.mu.Unlock()
+	if space <= 0 {
+		return nil
+	}
+	kept := d.keptJobs()
+	all, running := d.jobs.size(kept)
+	if running > space {
+		return ErrRoom
+	}
+	for _, k := range kept {
+		if j := d.jobs.list[k.key]; all > space && (j == nil || !j.running()) {
+			d.removeJob(k.key)
+			all -= k.size
+		}
+	}
+	for _, e := range d.least(d.Library.Entries()) {
+		if d.Library.Size()+all <= space {
+			break
+		}
+		if e.Path == "" {
+			d.forget(e, "it does not fit the budget of disk any more")
+		}
+	}
+	return nil
+}
+
+// removeJob removes the file of one that has ended. jobs.mu is held.
+func (d *Daemon) removeJob(key string) {
+	delete(d.jobs.list, key)
+	os.RemoveAll(filepath.Join(d.Library.dir, jobsDir, key))
+}
+
+// sweepJobs removes what nobody has asked for in a day, that of earlier daemons too.
+func (d *Daemon) sweepJobs(now time.Time) {
+	d.jobs.mu.Lock()
+	defer d.jobs.mu.Unlock()
+	for _, k := range d.keptJobs() {
+		if j := d.jobs.list[k.key]; (j == nil || !j.running()) && now.Sub(k.asked) > jobKept {
+			d.removeJob(k.key)
+		}
+	}
+	if d.jobsFit() == nil {
+		return
+	}
+	for _, j := range d.jobs.list {
+		if j.running() && j.size == 0 { // nobody knows when it ends
+			j.cancel(ErrRoom)
 		}
 	}
 }
@@ -157,12 +336,15 @@ func (d *Daemon) sweepJobs(now time.Time) {
 func (d *Daemon) collected(j *job, on bool) {
 	d.jobs.mu.Lock()
 	defer d.jobs.mu.Unlock()
+	now := time.Now()
 	switch key := filepath.Base(j.dir); {
-	case j.order.proven():
-	case on && d.jobs.list[key] == j:
-		delete(d.jobs.list, key)
-	case !on && d.jobs.list[key] == nil:
-		d.jobs.list[key] = j
+	case on && !j.order.proven():
+		d.jobs.drop(j)
+	case on:
+		os.Chtimes(j.dir, now, now)
+	case !j.order.proven() && d.jobs.list[key] == nil:
+		d.jobs.put(key, j)
+		j.save(true)
 	}
 }
 
@@ -197,7 +379,7 @@ func (d *Daemon) download(ctx context.Context, c *conn, r Request) error {
 		f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 		if err != nil {
 			d.jobs.mu.Lock()
-			delete(d.jobs.list, filepath.Base(j.dir))
+			d.jobs.drop(j)
 			d.jobs.mu.Unlock()
 			return c.say(answer{Error: err.Error()})
 		}

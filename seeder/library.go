@@ -367,11 +367,15 @@ func replaceEntry(dir string, e Entry) error {
 	if err != nil {
 		return err
 	}
-	temp := filepath.Join(dir, recordFile+".new")
-	if err := writeSynced(temp, text); err != nil {
+	return replaceSynced(filepath.Join(dir, recordFile), text)
+}
+
+// replaceSynced writes a file that is whole at any moment.
+func replaceSynced(path string, text []byte) error {
+	if err := writeSynced(path+".new", text); err != nil {
 		return err
 	}
-	return os.Rename(temp, filepath.Join(dir, recordFile))
+	return os.Rename(path+".new", path)
 }
 
 func writeSynced(path string, text []byte) error {
@@ -381,4 +385,12 @@ func writeSynced(path string, text []byte) error {
 	}
 	_, err = f.Write(text)
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }

@@ -49,7 +49,7 @@ func (s *Status) writeMetrics(w io.Writer) {
 		{"peers", "gauge", "Peers connected now.", s.Peers},
 		{"torrents", "gauge", "Files offered.", len(s.Torrents)},
 		{"torrents_busy", "gauge", "Files with peers connected now.", busy},
-		{"library_bytes", "gauge", "Bytes of the files offered.", s.Space.Used},
+		{"library_bytes", "gauge", "Bytes of the files offered, and of downloads in the background.", s.Space.Used},
 		{"library_limit_bytes", "gauge", "Bytes of files that may be kept; 0: no limit.", s.Space.Most},
 		{"day_uploaded_bytes", "gauge", "Bytes given in the present day.", s.Day.Used},
 		{"day_limit_bytes", "gauge", "Bytes that may be given in a day; 0: no limit.", s.Day.Most},

@@ -63,11 +63,7 @@ func (s *state) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	temp := filepath.Join(dir, stateFile+".new")
-	if err := writeSynced(temp, text); err != nil {
-		return err
-	}
-	return os.Rename(temp, filepath.Join(dir, stateFile))
+	return replaceSynced(filepath.Join(dir, stateFile), text)
 }
 
 // seeded is for how long e was offered.

@@ -13,11 +13,20 @@ type Status struct {
 	Uploaded int64           `json:"uploaded"`        // bytes since the daemon was started
 	Day      Amount          `json:"day"`             // given in the present day
 	Month    Amount          `json:"month"`           // and month
-	Space    Amount          `json:"space"`           // taken by the library
+	Space    Amount          `json:"space"`           // taken by the library and by downloads
 	Restarts int             `json:"worker_restarts"` // after crashes
 	Waiting  int             `json:"waiting"`         // files that were handed over and are not taken yet
 	Torrents []TorrentStatus `json:"torrents"`
 	Problems []Problem       `json:"problems"` // the last ones
+
+	Downloads []DownloadStatus `json:"downloads"` // in the background
+}
+
+// DownloadStatus is how one download stands that was handed to the daemon.
+type DownloadStatus struct {
+	URL   string `json:"url"`
+	Size  int64  `json:"size"`  // bytes; 0: not known yet
+	Ended bool   `json:"ended"` // its file waits for whoever asks
 }
 
 // Amount is what was used of a budget, in bytes.
@@ -50,12 +59,14 @@ func (d *Daemon) Status() *Status {
 	for _, t := range st.Torrents {
 		there[t.ID] = t
 	}
+	downloads, taken := d.downloads()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.config
 	s := &Status{Port: st.Port, Peers: st.Peers, Rate: d.rate, Limit: d.limit, Held: d.held, Paused: d.state.Paused, Uploaded: st.Uploaded,
-		Day: Amount{d.state.Quota.Day, max(0, c.Day)}, Month: Amount{d.state.Quota.Month, max(0, c.Month)}, Space: Amount{0, max(0, c.Space)},
-		Restarts: st.Restarts, Waiting: len(d.offers), Torrents: make([]TorrentStatus, 0, len(list)), Problems: append([]Problem{}, d.problems...)}
+		Day: Amount{d.state.Quota.Day, max(0, c.Day)}, Month: Amount{d.state.Quota.Month, max(0, c.Month)}, Space: Amount{taken, max(0, c.Space)},
+		Restarts: st.Restarts, Waiting: len(d.offers), Torrents: make([]TorrentStatus, 0, len(list)), Problems: append([]Problem{}, d.problems...),
+		Downloads: downloads}
 	for _, e := range list {
 		t := TorrentStatus{ID: e.ID, Name: e.Name, Size: e.Size, URL: e.URL, Path: e.Path, Peers: there[e.ID].Peers, Uploaded: d.state.Given[e.ID].Bytes,
 			Rate: d.rates[e.ID], Added: e.Added, Seeded: int64(d.state.seeded(e).Seconds()), Problem: there[e.ID].Problem}
@@ -68,4 +79,19 @@ func (d *Daemon) Status() *Status {
 		s.Torrents = append(s.Torrents, t)
 	}
 	return s
+}
+
+// downloads are those in the background, and what they take of the budget of disk in bytes.
+func (d *Daemon) downloads() (list []DownloadStatus, taken int64) {
+	d.jobs.mu.Lock()
+	defer d.jobs.mu.Unlock()
+	kept := d.keptJobs()
+	list = []DownloadStatus{}
+	for _, k := range kept {
+		if j := d.jobs.list[k.key]; j != nil {
+			list = append(list, DownloadStatus{URL: j.order.URL, Size: j.size, Ended: !j.running()})
+		}
+	}
+	taken, _ = d.jobs.size(kept)
+	return list, taken
 }

@@ -15,7 +15,8 @@ import (
 const (
 	statusAbout = `--json prints one object: port, peers (connected), rate (bytes/s given now), limit (bytes/s, 0: none), held (why nobody is served),
 paused, uploaded (bytes since the daemon was started), day, month and space (used and most, in bytes; 0: no limit),
-worker_restarts, waiting (files handed over, not yet taken), problems (time, name, what), and torrents: info_hash, name, size, url,
+worker_restarts, waiting (files handed over, not yet taken), problems (time, name, what), downloads in the background (url, size, ended),
+and torrents: info_hash, name, size, url,
 peers, uploaded, ratio, rate, added, seeded_s, problem.
 
 `
@@ -126,6 +127,16 @@ func formatStatus(st *seeder.Status, asJSON bool) (string, error) {
 		if t.Problem != "" {
 			fmt.Fprintf(&b, "%14s%s\n", "", printable(t.Problem))
 		}
+	}
+	if len(st.Downloads) > 0 {
+		b.WriteByte('\n')
+	}
+	for _, j := range st.Downloads {
+		what := "downloads"
+		if j.Ended {
+			what = "keeps for whoever asks"
+		}
+		fmt.Fprintf(&b, "%s %s\n", what, printable(j.URL))
 	}
 	if len(st.Problems) > 0 {
 		b.WriteByte('\n')
