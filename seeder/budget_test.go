@@ -48,19 +48,27 @@ func TestQuota(t *testing.T) {
 		{"2026-01-30", 5, 10, 10},
 		{"2026-01-31", 1, 1, 11},
 		{"2026-02-01", 2, 2, 2},
-		{"2026-01-31", 1, 3, 3}, // the clock was put back
-		{"2026-01-31", 1, 4, 4},
-		{"2038-01-01", 1, 1, 1}, // and is wrong for a while
-		{"2026-02-01", 1, 2, 2},
-		{"2026-02-02", 1, 1, 3},
+		{"1970-01-01", 1, 1, 1}, // the clock is not set yet
+		{"2026-02-01", 0, 2, 2},
+		{"2026-01-31", 1, 2, 12}, // it was put back
+		{"2038-01-01", 1, 1, 1},  // and is wrong for a while
+		{"2026-02-01", 1, 3, 3},
+		{"2026-02-02", 1, 1, 4},
 	} {
-		if q.Add(at(c.date), c.n); q.Day != c.day || q.Month != c.month {
-			t.Errorf("%s: %d and %d instead of %d and %d", c.date, q.Day, q.Month, c.day, c.month)
+		q.Add(at(c.date), c.n)
+		if day, month := q.Given(at(c.date)); day != c.day || month != c.month {
+			t.Errorf("%s: %d and %d instead of %d and %d", c.date, day, month, c.day, c.month)
 		}
 	}
-	for _, c := range []struct{ day, month, left int64 }{{0, 0, -1}, {5, 0, 4}, {0, 5, 2}, {5, 5, 2}, {1, 100, 0}, {1, 1, 0}} {
-		if got := q.Left(c.day, c.month); got != c.left {
+	for _, c := range []struct{ day, month, left int64 }{{0, 0, -1}, {5, 0, 4}, {0, 5, 1}, {5, 5, 1}, {1, 100, 0}, {1, 1, 0}} {
+		if got := q.Left(at("2026-02-02"), c.day, c.month); got != c.left {
 			t.Errorf("%d and %d: %d left instead of %d", c.day, c.month, got, c.left)
 		}
+	}
+	for i := range 2 * mostDates {
+		q.Add(at("2026-03-01").AddDate(0, 0, i), 1)
+	}
+	if _, ok := q.Days["2026-03-01"]; ok || len(q.Days) != mostDates {
+		t.Errorf("%d dates are kept", len(q.Days))
 	}
 }

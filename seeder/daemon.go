@@ -3,11 +3,14 @@ package seeder
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +20,7 @@ import (
 const (
 	tickEvery    = time.Second
 	saveEvery    = 10 * time.Second
+	clockEvery   = 600 // seconds of the seeding clock, after which it is saved although nothing else has changed
 	keptProblems = 20
 	leastRate    = 64 << 10 // bytes/s, while anything may be given
 	freeRate     = 128 << 20
@@ -52,10 +56,14 @@ type Daemon struct {
 
 	jobs jobs
 
+	ticking sync.Mutex // one tick at a time, so that Swarm is told things in their order
+	saving  sync.Mutex
+
 	mu       sync.Mutex
 	config   Config
 	state    state
-	dirty    bool // state differs from what was saved
+	dirty    bool  // state differs from what was saved, in more than its clock
+	clockWas int64 // state.Clock as it was saved
 	offers   chan Offer
 	relook   chan struct{}
 	last     SwarmStatus
@@ -118,6 +126,9 @@ func (d *Daemon) Run(ctx context.Context, c Config, control *net.UnixListener) e
 	all.Wait()
 	d.jobs.all.Wait()
 	d.tick(time.Now(), 0)
+	d.mu.Lock()
+	d.dirty = true // the clock is saved at last
+	d.mu.Unlock()
 	d.save()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
@@ -138,6 +149,7 @@ func (d *Daemon) begin() {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.clockWas = s.Clock
 	d.state, d.offers, d.relook, d.limit = s, make(chan Offer, queued), make(chan struct{}, 1), -1
 	d.seen, d.rates, d.doubts, d.verified = map[ID]int64{}, map[ID]float64{}, map[ID]time.Time{}, map[ID]time.Time{}
 	for _, id := range d.Stale {
@@ -325,12 +337,14 @@ func (d *Daemon) blame(name, what string) {
 
 // tick counts what was given since the last one, elapsed ago, and has the limits hold.
 func (d *Daemon) tick(now time.Time, elapsed time.Duration) {
+	d.ticking.Lock()
+	defer d.ticking.Unlock()
 	st := d.Swarm.Status()
 	d.mu.Lock()
 	d.count(now, elapsed, st)
 	c, done := d.config, []Entry(nil)
 	held := ""
-	left := d.state.Quota.Left(c.Day, c.Month)
+	left := d.state.Quota.Left(now, c.Day, c.Month)
 	switch {
 	case d.state.Paused:
 		held = "paused"
@@ -342,7 +356,7 @@ func (d *Daemon) tick(now time.Time, elapsed time.Duration) {
 	if held == "" {
 		d.clock += elapsed
 		if whole := d.clock.Truncate(time.Second); whole > 0 {
-			d.clock, d.dirty = d.clock-whole, true
+			d.clock -= whole
 			d.state.Clock += int64(whole / time.Second)
 		}
 	}
@@ -419,14 +433,24 @@ func (d *Daemon) count(now time.Time, elapsed time.Duration, st SwarmStatus) {
 	d.last = st
 }
 
+// save writes down what outlives the process, if it has changed.
 func (d *Daemon) save() {
+	d.saving.Lock()
+	defer d.saving.Unlock()
 	d.mu.Lock()
-	if !d.dirty {
-		d.mu.Unlock()
+	changed := d.dirty || d.state.Clock >= d.clockWas+clockEvery
+	left := maps.Clone(d.state.Left)
+	d.mu.Unlock()
+	if !changed {
 		return
 	}
-	for path, was := range d.state.Left {
-		if info, err := os.Lstat(path); err != nil || identityOf(info) != was {
+	maps.DeleteFunc(left, func(path string, was identity) bool {
+		info, err := os.Lstat(path)
+		return err == nil && identityOf(info) == was
+	})
+	d.mu.Lock()
+	for path, was := range left { // what has changed or gone meanwhile
+		if d.state.Left[path] == was {
 			delete(d.state.Left, path)
 		}
 	}
@@ -436,11 +460,17 @@ func (d *Daemon) save() {
 			delete(d.seen, id)
 		}
 	}
-	err := d.state.save(d.Library.dir)
-	d.dirty = err != nil
+	text, err := json.Marshal(d.state)
+	d.dirty, d.clockWas = false, d.state.Clock
 	d.mu.Unlock()
+	if err == nil {
+		err = replaceSynced(filepath.Join(d.Library.dir, stateFile), text)
+	}
 	if err != nil {
 		d.Log.Warn("what was counted cannot be saved", "why", err)
+		d.mu.Lock()
+		d.dirty = true
+		d.mu.Unlock()
 	}
 }
 

@@ -292,8 +292,8 @@ func TestQuotaHolds(t *testing.T) {
 		}
 	}
 	d.tick(now, time.Second)
-	if !swarm.paused || d.state.Quota.Day < 1<<20 || d.state.Quota.Day > 1<<20+leastRate {
-		t.Errorf("paused: %v, given: %d", swarm.paused, d.state.Quota.Day)
+	if given, _ := d.state.Quota.Given(now); !swarm.paused || given < 1<<20 || given > 1<<20+leastRate {
+		t.Errorf("paused: %v, given: %d", swarm.paused, given)
 	}
 	if d.tick(now.AddDate(0, 0, 1), time.Second); swarm.paused {
 		t.Error("paused on the next day")
@@ -437,4 +437,55 @@ func TestLostCountsCostNoContent(t *testing.T) {
 	}
 	r = startDaemon(t, dir, Config{Time: time.Hour})
 	eventually(t, "not offered", func() bool { return r.swarm.offered() == 1 })
+}
+
+// A daemon that gives nothing writes nothing but its clock, and that seldom, or in the end.
+func TestAnIdleDaemonWritesNothing(t *testing.T) {
+	dir := t.TempDir()
+	r := startDaemon(t, dir, Config{})
+	r.do(t, Request{Do: "status"})
+	r.stop()
+	if _, err := os.Lstat(filepath.Join(r.Library.dir, stateFile)); err != nil {
+		t.Error(err)
+	}
+	d, _ := still(t, Config{})
+	written := func(elapsed time.Duration) bool {
+		d.tick(time.Now(), elapsed)
+		d.save()
+		_, err := os.Lstat(filepath.Join(d.Library.dir, stateFile))
+		return err == nil
+	}
+	if written(0) || written(clockEvery*time.Second/2) || !written(clockEvery*time.Second/2) {
+		t.Error("written too soon, or not at all")
+	}
+}
+
+// slowSwarm waits before it pauses.
+type slowSwarm struct {
+	*fakeSwarm
+	pauses, goOn chan struct{}
+}
+
+func (s slowSwarm) Pause(on bool) {
+	if on {
+		s.pauses <- struct{}{}
+		<-s.goOn
+	}
+	s.fakeSwarm.Pause(on)
+}
+
+func TestASwarmIsToldInOrder(t *testing.T) {
+	d, swarm := still(t, Config{})
+	slow := slowSwarm{swarm, make(chan struct{}), make(chan struct{})}
+	d.Swarm = slow
+	d.tick(time.Now(), 0)
+	var all sync.WaitGroup
+	all.Go(func() { d.pause(true) })
+	<-slow.pauses
+	all.Go(func() { d.pause(false) })
+	time.Sleep(50 * time.Millisecond) // for the second to overtake the first, if it can
+	close(slow.goOn)
+	if all.Wait(); swarm.paused {
+		t.Error("paused after it was told to go on")
+	}
 }

@@ -1,38 +1,54 @@
 package seeder
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
 
-// Quota counts the bytes that were given in the present day and month, by the local calendar. It is kept as JSON; the zero value has
-// counted nothing.
+const mostDates = 100
+
+// Quota counts the bytes that were given on each day of the local calendar. It is kept as JSON; the zero value has counted nothing.
+// What is given while the clock is wrong, as that of a machine without a battery is when it starts, counts for other days and loses nothing.
 type Quota struct {
-	Date  string `json:"date"`  // 2006-01-02
-	Day   int64  `json:"day"`   // bytes on Date
-	Month int64  `json:"month"` // bytes in the month of Date
+	Days map[string]int64 `json:"days"` // bytes by date, 2006-01-02; the last hundred of them
 }
 
-// Add counts n more bytes at now. A new day begins when the date is a later one. If it is an earlier one the clock was wrong before
-// or is now: what was counted stays, so that nothing is given twice for it, and belongs to that date from now on.
+// Add counts n more bytes at now.
 func (q *Quota) Add(now time.Time, n int64) {
-	date := now.Format(time.DateOnly)
-	if date > q.Date {
-		q.Day = 0
-		if len(q.Date) < 7 || date[:7] != q.Date[:7] {
-			q.Month = 0
+	if n <= 0 {
+		return
+	}
+	if q.Days == nil {
+		q.Days = map[string]int64{}
+	}
+	q.Days[now.Format(time.DateOnly)] += n
+	for len(q.Days) > mostDates {
+		delete(q.Days, slices.Min(slices.Collect(maps.Keys(q.Days))))
+	}
+}
+
+// Given is what was counted on the day of now, and in its month, in bytes.
+func (q *Quota) Given(now time.Time) (day, month int64) {
+	today := now.Format(time.DateOnly)
+	for date, n := range q.Days {
+		if strings.HasPrefix(date, today[:len("2006-01")]) {
+			month += n
 		}
 	}
-	q.Date = date
-	q.Day += n
-	q.Month += n
+	return q.Days[today], month
 }
 
-// Left is what may still be given, in bytes; negative: there is no limit. maxDay and maxMonth <= 0 are none.
-func (q *Quota) Left(maxDay, maxMonth int64) int64 {
+// Left is what may still be given at now, in bytes; negative: there is no limit. maxDay and maxMonth <= 0 are none.
+func (q *Quota) Left(now time.Time, maxDay, maxMonth int64) int64 {
+	day, month := q.Given(now)
 	left := int64(-1)
 	if maxDay > 0 {
-		left = max(0, maxDay-q.Day)
+		left = max(0, maxDay-day)
 	}
-	if maxMonth > 0 && (left < 0 || maxMonth-q.Month < left) {
-		left = max(0, maxMonth-q.Month)
+	if maxMonth > 0 && (left < 0 || maxMonth-month < left) {
+		left = max(0, maxMonth-month)
 	}
 	return left
 }

@@ -58,14 +58,6 @@ func readState(dir string) (s state, err error) {
 	return s, err
 }
 
-func (s *state) save(dir string) error {
-	text, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	return replaceSynced(filepath.Join(dir, stateFile), text)
-}
-
 // seeded is for how long e was offered.
 func (s *state) seeded(e Entry) time.Duration {
 	return time.Duration(max(0, s.Clock-e.Since)) * time.Second

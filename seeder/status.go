@@ -63,8 +63,9 @@ func (d *Daemon) Status() *Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.config
+	day, month := d.state.Quota.Given(time.Now())
 	s := &Status{Port: st.Port, Peers: st.Peers, Rate: d.rate, Limit: d.limit, Held: d.held, Paused: d.state.Paused, Uploaded: st.Uploaded,
-		Day: Amount{d.state.Quota.Day, max(0, c.Day)}, Month: Amount{d.state.Quota.Month, max(0, c.Month)}, Space: Amount{taken, max(0, c.Space)},
+		Day: Amount{day, max(0, c.Day)}, Month: Amount{month, max(0, c.Month)}, Space: Amount{taken, max(0, c.Space)},
 		Restarts: st.Restarts, Waiting: len(d.offers), Torrents: make([]TorrentStatus, 0, len(list)), Problems: append([]Problem{}, d.problems...),
 		Downloads: downloads}
 	for _, e := range list {
