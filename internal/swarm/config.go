@@ -13,8 +13,6 @@ import (
 	pp "github.com/anacrolix/torrent/peer_protocol"
 	"golang.org/x/time/rate"
 
-	ours "torrent-xfer/metainfo"
-
 	"torrent-xfer/internal/peers"
 )
 
@@ -66,12 +64,13 @@ func keepPrivate(c *torrent.PeerConn) {
 	}
 }
 
-// uploadRate is what a limiter is made of; limit <= 0: none.
+// uploadRate is what a limiter is made of; limit <= 0: none. No request that a peer may have queued is longer than what may be sent
+// at once: the client panics on such, and they may be older than the limit.
 func uploadRate(limit int64) (rate.Limit, int) {
 	if limit <= 0 {
-		return rate.Inf, ours.BlockSize
+		return rate.Inf, queuePerPeer
 	}
-	return rate.Limit(limit), max(int(min(limit, 1<<20)), ours.BlockSize)
+	return rate.Limit(limit), max(int(min(limit, 1<<20)), queuePerPeer)
 }
 
 // joinDHT opens the DHT's socket, at the port that peers connect to. The client itself would share a socket of uTP.
