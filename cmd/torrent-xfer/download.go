@@ -189,6 +189,7 @@ func (t *torrentJob) load(ctx context.Context, log *slog.Logger) error {
 			t.data, err = t.link.Complete(data)
 		}
 		if err == nil {
+			t.referrer = u
 			return nil
 		}
 		log.Info("no torrent", "url", bare(u), "why", why(err))
@@ -271,8 +272,8 @@ func (t *torrentJob) bring(dir string) error {
 	f := t.fetcher()
 	show := newDisplay(t.env, t.settings, printable(t.name()))
 	f.Hosts, f.OnEvent, f.Log, f.PeerPatience = hosts, show.event, show.log(), torrentPatience
+	host := ownHost(req, hosts, t.referrer != nil && proxied(t.env, t.referrer))
 	if t.with != nil {
-		host := ownHost(req, hosts, t.referrer != nil && proxied(t.env, t.referrer))
 		f.JoinSwarm = t.join(req, host, show.log())
 	}
 	result, err := t.fetch(ctx, f, req, m, into)
@@ -285,13 +286,13 @@ func (t *torrentJob) bring(dir string) error {
 	}
 	if err == nil && t.settings.give.wanted() {
 		stop()
-		return t.seed(m, into)
+		return t.seed(m, into, reachOf(context.Background(), req), host)
 	}
 	return err
 }
 
-// seed gives to peers what has arrived, as long as the user wants.
-func (t *torrentJob) seed(m *metainfo.Manifest, into *tree) error {
+// seed gives to peers what has arrived, as long as the user wants. It reaches no further than the download did.
+func (t *torrentJob) seed(m *metainfo.Manifest, into *tree, reach peers.Reach, host *peers.Host) error {
 	if t.with == nil {
 		warn(t.env.Stderr, "%s: there are no peers to give it to (see --peers)", t.name())
 		return nil
@@ -319,6 +320,7 @@ func (t *torrentJob) seed(m *metainfo.Manifest, into *tree) error {
 		warn(t.env.Stderr, "%s: not given to peers: %s", t.name(), err)
 		return nil
 	}
+	o.torrent.Trackers = allTrackers(m, host)
 	o.open = func(file int) (*os.File, error) {
 		if file < 0 || file >= len(paths) {
 			return nil, os.ErrNotExist
@@ -326,7 +328,7 @@ func (t *torrentJob) seed(m *metainfo.Manifest, into *tree) error {
 		return asItWas(paths[file], were[file])
 	}
 	job := newSeedJob(t.env, t.settings, t.with)
-	job.offers, job.patience = []*offer{o}, portPatience
+	job.offers, job.reach, job.patience = []*offer{o}, reach, portPatience
 	if err := job.run(); err != nil {
 		return &failure{status: exitFailed, file: t.name(), err: fmt.Errorf("it is here, but not given to peers any more: %w", err), next: "run it again with --verbose"}
 	}

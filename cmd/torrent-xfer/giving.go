@@ -50,6 +50,7 @@ type seedJob struct {
 	settings settings
 	worker   string
 	options  peers.Options
+	reach    peers.Reach
 	offers   []*offer
 	// patience is for a port that a worker of ours has only just left.
 	patience  time.Duration
@@ -67,7 +68,7 @@ type seedJob struct {
 func (j *seedJob) run() error {
 	byID := map[[20]byte]*offer{}
 	lost := make(chan string, len(j.offers))
-	s := &peers.Seeding{Worker: j.worker, Options: j.options, Reach: peers.Reach{Private: true}, Log: j.log,
+	s := &peers.Seeding{Worker: j.worker, Options: j.options, Reach: j.reach, Log: j.log,
 		Open: func(id [20]byte, file int) (*os.File, error) { return byID[id].open(file) },
 		Dropped: func(id [20]byte, why error) {
 			select {
@@ -198,10 +199,11 @@ func (j *seedJob) erase() {
 	}
 }
 
-// newSeedJob is ready but for what is offered.
+// newSeedJob is ready but for what is offered, which is taken to be the user's own: peers may be anywhere.
 func newSeedJob(env Env, s settings, with *company) *seedJob {
 	show := newDisplay(env, s, "")
-	return &seedJob{env: env, settings: s, worker: with.worker, options: with.options, log: show.log(), terminal: show.how == "bar", columns: show.columns}
+	return &seedJob{env: env, settings: s, worker: with.worker, options: with.options, reach: peers.Reach{Private: true},
+		log: show.log(), terminal: show.how == "bar", columns: show.columns}
 }
 
 // noWorker is the failure of who cannot seed since nobody speaks to peers.

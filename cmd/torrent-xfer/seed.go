@@ -94,17 +94,12 @@ func (s *seeds) handOver(req fetcher.Request, result *fetcher.Result, hosts *fet
 	if s == nil || m == nil {
 		return
 	}
-	o := seeder.Offer{Metainfo: m.Metainfo(), Trackers: m.Trackers, Hosts: trustedHosts(req)}
+	o := seeder.Offer{Metainfo: m.Metainfo(), Trackers: allTrackers(m, ownHost(req, hosts, false)), Hosts: trustedHosts(req)}
 	if o.Metainfo == nil {
 		return // it is of several files
 	}
 	if origin := originOf(req); origin != nil && origin.Host != "" {
 		o.URL = bare(origin)
-	}
-	if host := ownHost(req, hosts, false); host != nil && hosts != nil && !m.Private {
-		if known, _ := hosts.Trackers(host.Name); len(known) > 0 {
-			o.Trackers = append([][]string{known}, o.Trackers...)
-		}
 	}
 	err := func() (err error) {
 		if o.Content, err = os.Open(req.Dest); err != nil {
