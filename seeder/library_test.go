@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -164,13 +165,10 @@ func TestAnUnreadableLibraryIsKept(t *testing.T) {
 // during does something whenever it is asked whether it has ended.
 type during struct {
 	context.Context
-	do func()
+	do func() error
 }
 
-func (d during) Err() error {
-	d.do()
-	return nil
-}
+func (d during) Err() error { return d.do() }
 
 func TestRemovedWhileVerified(t *testing.T) {
 	l, _, err := OpenLibrary(t.TempDir())
@@ -181,7 +179,7 @@ func TestRemovedWhileVerified(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Recheck(during{t.Context(), func() { l.Remove(e.ID) }}, e.ID); !errors.Is(err, ErrUnknown) || len(l.Entries()) != 0 {
+	if err := l.Recheck(during{t.Context(), func() error { l.Remove(e.ID); return nil }}, e.ID); !errors.Is(err, ErrUnknown) || len(l.Entries()) != 0 {
 		t.Error(err, l.Entries())
 	}
 }
@@ -232,5 +230,49 @@ func TestForeignFilesStay(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// While a file is copied the budget holds, nothing gives way to a wrong one, and the copy may be ended.
+func TestTheBudgetHoldsWhileCopying(t *testing.T) {
+	const size, budget = 3 * copyStep, 5 * copyStep
+	dir := t.TempDir()
+	l, _, err := OpenLibrary(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, _, err := l.Take(t.Context(), offer(t, "old", 'o', size), budget, oldest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := offer(t, "wrong", 'w', size)
+	wrong.Content = offer(t, "other", 'x', size).Content
+	if _, _, err := l.Take(t.Context(), wrong, budget, oldest); !errors.Is(err, ErrWrong) || len(l.Entries()) != 1 {
+		t.Error(err, l.Entries())
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "cloned"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if clone(f, wrong.Content) {
+		return // a copy takes neither room nor time here
+	}
+	var copied int64
+	_, removed, err := l.Take(during{t.Context(), func() error {
+		list, _ := filepath.Glob(filepath.Join(dir, unfinished+"*", contentFile))
+		for _, path := range list {
+			if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+				copied = info.Size()
+				if l.Size()+copied > budget {
+					t.Errorf("%d bytes are over the budget", l.Size()+copied)
+				}
+				return context.Canceled
+			}
+		}
+		return nil
+	}}, offer(t, "new", 'n', size), budget, oldest)
+	if !errors.Is(err, context.Canceled) || copied == 0 || copied >= size || !slices.Equal(removed, []ID{old.ID}) {
+		t.Errorf("%v after %d bytes; %v are removed", err, copied, removed)
 	}
 }

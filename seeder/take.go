@@ -11,6 +11,8 @@ import (
 	"torrent-xfer/metainfo"
 )
 
+const copyStep = 4 << 20 // bytes, between which a copy may be ended
+
 // Offer is a finished file that is handed over.
 type Offer struct {
 	Metainfo []byte     // of a single-file torrent
@@ -23,7 +25,7 @@ type Offer struct {
 
 // Take copies what is offered into the library (a reflink where the file system has them), verifies the copy and makes it an
 // entry. Nothing but the copy is believed. Entries that least, the first of them first, has to name give way until all content
-// takes max bytes at most; max <= 0: no limit.
+// takes max bytes at most, before there are more on the disk; max <= 0: no limit.
 func (l *Library) Take(ctx context.Context, o Offer, max int64, least func([]Entry) []Entry) (e Entry, removed []ID, err error) {
 	m, err := metainfo.Parse(o.Metainfo, "")
 	if err != nil {
@@ -49,26 +51,51 @@ func (l *Library) Take(ctx context.Context, o Offer, max int64, least func([]Ent
 		return e, nil, err
 	}
 	defer os.RemoveAll(temp)
-	if e.Seen, err = store(ctx, m, o.Content, filepath.Join(temp, contentFile)); err != nil {
+	to, err := os.OpenFile(filepath.Join(temp, contentFile), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
 		return e, nil, err
 	}
-	if max > 0 {
-		excess := l.Size() + m.Size - max
-		for _, old := range least(l.Entries()) {
-			if excess <= 0 {
-				break
-			}
-			if old.Path != "" {
-				continue
-			}
-			l.Remove(old.ID)
-			removed, excess = append(removed, old.ID), excess-old.Size
+	defer to.Close()
+	cloned := clone(to, o.Content)
+	if !cloned { // nothing gives way to what is wrong
+		if _, err := verify(ctx, m, o.Content); err != nil {
+			return e, nil, err
 		}
+		removed = l.giveWay(m.Size, max, least)
+		if err := copyContent(ctx, to, o.Content, m.Size); err != nil {
+			return e, removed, err
+		}
+	}
+	if e.Seen, err = verify(ctx, m, to); err != nil {
+		return e, removed, err
+	}
+	if err := to.Sync(); err != nil {
+		return e, removed, err
+	}
+	if cloned {
+		removed = l.giveWay(m.Size, max, least)
 	}
 	if known {
 		l.Remove(e.ID) // what was outside is now here
 	}
 	return e, removed, l.commit(temp, e, o.Metainfo)
+}
+
+// giveWay removes entries until n more bytes fit.
+func (l *Library) giveWay(n, max int64, least func([]Entry) []Entry) (removed []ID) {
+	if max <= 0 {
+		return nil
+	}
+	for _, old := range least(l.Entries()) {
+		if l.Size()+n <= max {
+			break
+		}
+		if old.Path == "" {
+			l.Remove(old.ID)
+			removed = append(removed, old.ID)
+		}
+	}
+	return removed
 }
 
 // newEntry is what is known of an offer before its content is looked at.
@@ -91,22 +118,17 @@ func idsOf(m *metainfo.Manifest) (id, v2 ID) {
 	return id, v2
 }
 
-// store makes a verified copy of from, which is on the disk when it returns.
-func store(ctx context.Context, m *metainfo.Manifest, from *os.File, path string) (identity, error) {
-	to, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if err != nil {
-		return identity{}, err
-	}
-	defer to.Close()
-	if !clone(to, from) {
-		// A reader of its own: whoever passed the descriptor shares its position. Package io has the kernel copy where it can.
-		if _, err := io.Copy(to, io.NewSectionReader(from, 0, m.Size)); err != nil {
-			return identity{}, err
+// copyContent copies the first n bytes, whatever the position of from is: whoever passed the descriptor shares it.
+func copyContent(ctx context.Context, to, from *os.File, n int64) error {
+	r := io.NewSectionReader(from, 0, n)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(to, r, copyStep); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
 		}
 	}
-	seen, err := verify(ctx, m, to)
-	if err != nil {
-		return identity{}, err
-	}
-	return seen, to.Sync()
 }
