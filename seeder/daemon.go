@@ -75,6 +75,7 @@ type Daemon struct {
 	limit    int64            // as the Swarm was told; -1: not yet
 	doubts   map[ID]time.Time // when content that may be wrong is verified; it is not offered until then
 	verified map[ID]time.Time // when content was verified anew and right
+	twins    map[string]twin  // watched files, by path, that are in the library otherwise
 	problems []Problem
 }
 
@@ -152,6 +153,7 @@ func (d *Daemon) begin() {
 	d.clockWas = s.Clock
 	d.state, d.offers, d.relook, d.limit = s, make(chan Offer, queued), make(chan struct{}, 1), -1
 	d.seen, d.rates, d.doubts, d.verified = map[ID]int64{}, map[ID]float64{}, map[ID]time.Time{}, map[ID]time.Time{}
+	d.twins = map[string]twin{}
 	for _, id := range d.Stale {
 		d.doubts[id] = time.Time{}
 	}
@@ -504,11 +506,16 @@ func (d *Daemon) remove(what string) (names []string, err error) {
 		return nil, fmt.Errorf("%q: %w", what, ErrUnknown)
 	}
 	for _, e := range found {
+		d.mu.Lock()
 		if e.Path != "" {
-			d.mu.Lock()
 			d.state.Left[e.Path], d.dirty = e.Seen, true
-			d.mu.Unlock()
 		}
+		for path, t := range d.twins {
+			if t.id == e.ID {
+				d.state.Left[path], d.dirty = t.identity, true
+			}
+		}
+		d.mu.Unlock()
 		d.forget(e, "asked for")
 		names = append(names, e.Name)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,6 +32,12 @@ var ErrNoTorrent = errors.New("there is no torrent of it")
 type looked struct {
 	identity
 	again time.Time // to look for its torrent; zero: not before it changes
+}
+
+// twin is a watched file that is in the library otherwise.
+type twin struct {
+	identity
+	id ID
 }
 
 // watch looks at the watched directories every minute, and whenever the configuration is read.
@@ -95,6 +102,9 @@ func (d *Daemon) look(ctx context.Context, known map[string]looked) {
 			delete(known, path)
 		}
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.twins, func(path string, _ twin) bool { return !there[path] })
 }
 
 // once tells of a problem that lasts.
@@ -117,14 +127,15 @@ func (d *Daemon) lookAt(ctx context.Context, known map[string]looked, path strin
 	d.mu.Lock()
 	left := d.state.Left[path] == is
 	clock := d.state.Clock
+	t := d.twins[path]
 	d.mu.Unlock()
-	if left {
+	if _, there := d.Library.Entry(t.id); left || there && t.identity == is {
 		return
 	}
 	o, err := d.torrentOf(ctx, path, info.Size())
+	var e Entry
 	if err == nil {
 		o.Since = clock
-		var e Entry
 		if e, err = d.Library.Link(ctx, o, path); err == nil {
 			delete(known, path)
 			d.Log.Info("found", "name", e.Name, "torrent", e.ID)
@@ -137,7 +148,10 @@ func (d *Daemon) lookAt(ctx context.Context, known map[string]looked, path strin
 	case ctx.Err() != nil:
 		return
 	case errors.Is(err, ErrKnown):
-		k.again = now.Add(failedAgain) // it may be removed
+		k.again = now.Add(failedAgain) // should the library lose it
+		d.mu.Lock()
+		d.twins[path] = twin{is, e.ID}
+		d.mu.Unlock()
 	case errors.Is(err, ErrNoTorrent):
 		k.again = now.Add(findAgain)
 	case errors.Is(err, ErrWrong), errors.Is(err, ErrChanged), errors.Is(err, metainfo.ErrUnusable):

@@ -79,3 +79,42 @@ func TestAWatchedFileIsHandedOver(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 }
+
+// Of a watched file that is in the library otherwise the torrent is looked for once. If that is removed, so is the file.
+func TestATwinIsRemovedToo(t *testing.T) {
+	o := offer(t, "a", 'a', 100_000)
+	d, swarm := still(t, Config{Watch: []string{filepath.Dir(o.Content.Name())}})
+	asked := 0
+	d.Find = func(context.Context, string, int64) (Offer, error) {
+		asked++
+		return Offer{Metainfo: o.Metainfo}, nil
+	}
+	d.take(t.Context(), o)
+	known := map[string]looked{}
+	later := func() {
+		for path, k := range known {
+			k.again = time.Now()
+			known[path] = k
+		}
+	}
+	for range 3 {
+		d.look(t.Context(), known)
+		later()
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+	if _, err := d.remove("a"); err != nil {
+		t.Fatal(err)
+	}
+	d.look(t.Context(), known)
+	if swarm.offered() != 0 || asked != 1 {
+		t.Errorf("%d offered, asked %d times", swarm.offered(), asked)
+	}
+	if err := os.Chtimes(o.Content.Name(), time.Time{}, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if d.look(t.Context(), known); swarm.offered() != 1 {
+		t.Error("another file of that name is not offered")
+	}
+}
