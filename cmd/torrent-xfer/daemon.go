@@ -152,9 +152,7 @@ func daemonCommand(env Env, c *cli.Context) error {
 	d := &seeder.Daemon{Library: library, Stale: stale, Log: log}
 	d.Swarm = newSeeding(d, with, s.daemon.private, log)
 	d.Download = downloader(env, s)
-	if config.Watch != nil {
-		d.Find = newBeside(env, s.daemon.mirrors).find
-	}
+	d.Find = newBeside(env, s.daemon.mirrors).find
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

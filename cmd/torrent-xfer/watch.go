@@ -17,26 +17,32 @@ import (
 const (
 	barrenAfter = 8 // torrents looked for in vain, as downloads have it
 	barrenFor   = 24 * time.Hour
+	slowFailure = 5 * time.Second // of a mirror that is not asked for a while then
+	restFor     = 10 * time.Minute
 )
+
+var errRests = errors.New("the mirror did not answer a moment ago")
 
 // beside looks for the torrents of watched files beside the mirrors' files.
 type beside struct {
 	fetcher *fetcher.Fetcher
 	roots   []string // URLs of directories that end in a slash
 
-	mu     sync.Mutex
-	barren map[string]*barren
+	mu    sync.Mutex
+	known map[string]*root
 }
 
-// barren is a root that has had no torrents for a while.
-type barren struct {
+// root is what was learned of one.
+type root struct {
+	has    bool // torrents
 	misses int
-	until  time.Time
+	barren time.Time // until when it counts as one that has none
+	rests  time.Time // until when it is not asked
 }
 
 // newBeside looks at roots; nil: where pacman's repositories are, each at its first server.
 func newBeside(env Env, roots []string) *beside {
-	b := &beside{fetcher: &fetcher.Fetcher{Transport: newTransport(env), UserAgent: userAgent(env)}, barren: map[string]*barren{}}
+	b := &beside{fetcher: &fetcher.Fetcher{Transport: newTransport(env), UserAgent: userAgent(env)}, known: map[string]*root{}}
 	if roots == nil {
 		if l, err := loadIfThere(pacmanConfFile); err == nil && l != nil {
 			for _, r := range l.Repositories {
@@ -61,18 +67,26 @@ func (b *beside) find(ctx context.Context, name string, size int64) (o seeder.Of
 		return o, missing
 	}
 	var failed error
+	var without []string
 	for _, root := range b.roots {
-		if b.isBarren(root) {
+		barren, rests := b.skips(root)
+		if barren {
+			continue
+		}
+		if rests {
+			failed = errRests
 			continue
 		}
 		u, err := url.Parse(root + url.PathEscape(name) + ".torrent")
 		if err != nil {
 			continue
 		}
+		began := time.Now()
 		data, err := b.fetcher.Load(ctx, u, metainfo.MaxSize)
-		b.note(root, err)
+		b.answered(root, err, time.Since(began))
 		switch {
 		case errors.Is(err, fetcher.ErrNotFound):
+			without = append(without, root)
 			continue
 		case err != nil:
 			failed = err
@@ -87,30 +101,48 @@ func (b *beside) find(ctx context.Context, name string, size int64) (o seeder.Of
 	if failed != nil {
 		return o, failed
 	}
+	b.missed(without)
 	return o, missing
 }
 
-func (b *beside) isBarren(root string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.barren[root]
-	return s != nil && time.Now().Before(s.until)
+func (b *beside) at(name string) *root {
+	r := b.known[name]
+	if r == nil {
+		r = &root{}
+		b.known[name] = r
+	}
+	return r
 }
 
-func (b *beside) note(root string, err error) {
+// skips tells why a root is not asked now, if it is not.
+func (b *beside) skips(name string) (barren, rests bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.barren[root]
-	if s == nil {
-		s = &barren{}
-		b.barren[root] = s
-	}
-	switch {
+	r, now := b.at(name), time.Now()
+	return now.Before(r.barren), now.Before(r.rests)
+}
+
+// answered is told what a root has answered, and after what time.
+func (b *beside) answered(name string, err error, took time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch r := b.at(name); {
 	case err == nil:
-		s.misses = 0
-	case errors.Is(err, fetcher.ErrNotFound):
-		if s.misses++; s.misses >= barrenAfter {
-			s.misses, s.until = 0, time.Now().Add(barrenFor)
+		r.has = true
+	case !errors.Is(err, fetcher.ErrNotFound) && took >= slowFailure:
+		r.rests = time.Now().Add(restFor) // thousands of files would wait for it in turn
+	}
+}
+
+// missed counts a file that no root had a torrent of: it may be of any of them, or of none.
+func (b *beside) missed(names []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, name := range names {
+		if r := b.at(name); !r.has {
+			if r.misses++; r.misses >= barrenAfter {
+				r.misses, r.barren = 0, time.Now().Add(barrenFor)
+			}
 		}
 	}
 }
