@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -127,7 +128,7 @@ func TestAptKilled(t *testing.T) {
 			}
 			return n
 		}
-		check := func() int {
+		check := func() []byte {
 			got, err := os.ReadFile(path)
 			if err != nil && !os.IsNotExist(err) {
 				t.Fatal(err)
@@ -135,10 +136,7 @@ func TestAptKilled(t *testing.T) {
 			if !bytes.HasPrefix(data, got) {
 				t.Fatalf("after kill %d: %d bytes that are no beginning of the file", done, len(got))
 			}
-			if info, err := os.Stat(path); err == nil && info.Size() > 0 && !info.ModTime().Equal(date) {
-				odd++
-			}
-			return len(got)
+			return got
 		}
 		mine := 0
 		for finished := false; !finished && done < kills && mine < 8; {
@@ -154,21 +152,29 @@ func TestAptKilled(t *testing.T) {
 				}
 			}
 			check()
+			if info, err := os.Stat(path); err == nil && info.Size() > 0 && !info.ModTime().Equal(date) {
+				odd++
+			}
 		}
-		before, have := sent(), check()
+		eventually(t, "a mirror goes on after the kill", func() bool {
+			return !slices.ContainsFunc(mirrors, func(s *mirrortest.Server) bool {
+				return slices.ContainsFunc(s.Stats().Log, func(e mirrortest.Entry) bool { return !e.Done })
+			})
+		})
+		before, have := sent(), len(check())
 		program, name, scheme := binary, "torrent+http", "torrent+http"
 		if files%2 == 1 {
 			program, name, scheme = "/usr/lib/apt/methods/http", "http", "http"
 		}
 		m := startMethod(t, program, name, config...)
 		_, _ = io.WriteString(m.in, ask(scheme))
-		text := m.end(30 * time.Second)
+		text := m.end(patience)
 		m.kill()
-		if !strings.HasPrefix(text, "201") || !strings.Contains(text, "SHA256-Hash: "+digest) || check() != len(data) {
+		if !strings.HasPrefix(text, "201") || !strings.Contains(text, "SHA256-Hash: "+digest) || len(check()) != len(data) {
 			t.Fatalf("%s does not finish after %d kills: %s", name, mine, text)
 		}
 		again := sent() - before
-		if name == "http" && again > int64(len(data)-have) && odd == 0 {
+		if name == "http" && again > int64(len(data)-have)+256<<10 && odd == 0 {
 			t.Errorf("http fetched %d bytes after %d of %d were there", again, have, len(data))
 		}
 		if most := int64(len(data)) + int64(mine+1)*3*1_100_000; sent() > most {
@@ -177,7 +183,7 @@ func TestAptKilled(t *testing.T) {
 	}
 	t.Logf("%d files, %d kills, %d times the date was not the server's", files, kills, odd)
 	// Killed within a write nobody can set the date any more.
-	if odd > 1+kills/15 {
+	if odd > 1+kills/4 {
 		t.Errorf("the date was not the server's after %d of %d kills", odd, kills)
 	}
 }
@@ -219,13 +225,13 @@ func TestAptGivesUpRights(t *testing.T) {
 			}
 		}
 	}
-	if text := m.end(20 * time.Second); !strings.HasPrefix(text, "201") {
+	if text := m.end(patience); !strings.HasPrefix(text, "201") {
 		t.Fatal(text)
 	}
 	same(t, filepath.Join(inside, "f"), data)
 	ask(outside)
 	// What it may not write any more apt's own method brings.
-	text := m.end(20 * time.Second)
+	text := m.end(patience)
 	if !noLandlock() && !(strings.HasPrefix(text, "103") && strings.Contains(text, "New-URI: http://127.0.0.1")) {
 		t.Errorf("asked to write elsewhere: %s", text)
 	}
@@ -270,7 +276,7 @@ func TestAptProber(t *testing.T) {
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case <-ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		_ = cmd.Process.Kill()
 		t.Error("it survives SIGINT")
 	}

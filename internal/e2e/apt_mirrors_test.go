@@ -32,18 +32,16 @@ func TestAptSiblings(t *testing.T) {
 		for _, d := range []deb{smallDeb, mediumDeb, bigDeb} {
 			same(t, r.archive(d.file()), read(t, filepath.Join(s.dir, "good/pool", d.file())))
 		}
-		if n := strings.Count(said, "sent wrong bytes"); n != 1 {
-			t.Errorf("%d warnings of the mirror that lies:\n%s", n, said)
-		}
+		s.warned(said)
 		sent := map[string]int64{}
 		for _, a := range s.stop() {
 			if a.uri == "/pool/"+bigDeb.file() {
 				sent["http://127.0.0.1:"+a.port] += a.bytes
 			}
 		}
-		for i, least := range []int64{1_000_000, 1_000_000, 1} {
-			if sent[s.servers[i]] < least {
-				t.Errorf("mirror %d gave %d bytes of the big package", i+1, sent[s.servers[i]])
+		for i := range 3 {
+			if sent[s.servers[i]] == 0 {
+				t.Errorf("mirror %d gave nothing of the big package", i+1)
 			}
 		}
 	})
@@ -70,9 +68,7 @@ func TestAptBadMirrorsFirst(t *testing.T) {
 		if strings.Contains(said, "Err:") || strings.Contains(said, "E:") {
 			t.Errorf("install:\n%s", said)
 		}
-		if n := strings.Count(said, "sent wrong bytes"); n != 2 { // one for each of the packages it spoiled
-			t.Errorf("%d warnings of the mirror that lies:\n%s", n, said)
-		}
+		s.warned(said)
 	})
 }
 

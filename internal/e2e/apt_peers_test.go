@@ -17,7 +17,7 @@ func TestAptPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tracker.Close()
-	s := newAptSite(t, "1m", false)
+	s := newAptSite(t, "500k", false)
 	must(t, command(t, s.dir, binary, "create", "--tracker", tracker.HTTP, filepath.Join(s.dir, "good/pool", bigDeb.file())))
 	dir := openDir(t)
 	program := filepath.Join(dir, "torrent-xfer")
@@ -34,11 +34,14 @@ func TestAptPeers(t *testing.T) {
 	for range 2 {
 		r := newAptRoot(t, s, "torrent+"+s.servers[0], nil)
 		r.run("update")
+		roots = append(roots, r)
+	}
+	for _, r := range roots {
 		cmd := r.command("-o", "Dir::Bin::Methods::torrent+http="+program, "install", "-d", "big")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		running, roots = append(running, cmd), append(roots, r)
+		running = append(running, cmd)
 	}
 	for i, cmd := range running {
 		if err := cmd.Wait(); err != nil {

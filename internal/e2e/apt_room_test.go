@@ -49,7 +49,7 @@ func TestAptLittleRoom(t *testing.T) {
 	defer m.kill()
 	path := filepath.Join(dir, "f.deb")
 	fmt.Fprintf(m.in, "600 URI Acquire\nURI: %s\nFilename: %s\nExpected-SHA256: %x\nExpected-Checksum-FileSize: %d\n\n", url, path, sha256.Sum256(data), len(data))
-	if text := m.end(30 * time.Second); !strings.HasPrefix(text, "201") {
+	if text := m.end(patience); !strings.HasPrefix(text, "201") {
 		t.Fatal(text)
 	}
 	same(t, path, data)

@@ -118,11 +118,11 @@ func ownDir(t *testing.T, mode os.FileMode) string {
 // command prepares a program with a bare environment, so that nothing of the machine's configuration or memory counts.
 func command(t *testing.T, home, program string, args ...string) *exec.Cmd {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(bareEnv(), "HOME="+home, "XDG_CACHE_HOME="+filepath.Join(home, ".cache"))
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 30 * time.Second
 	return cmd
 }
 

@@ -12,7 +12,12 @@ type mirror struct{ srv *mirrortest.Server }
 // start starts a mirror; rate is in bytes/s, 0 is unlimited.
 func start(t *testing.T, dir string, rate int64) *mirror {
 	t.Helper()
-	srv, err := mirrortest.Start(mirrortest.Config{Dir: dir, Rate: rate})
+	return startWith(t, mirrortest.Config{Dir: dir, Rate: rate})
+}
+
+func startWith(t *testing.T, config mirrortest.Config) *mirror {
+	t.Helper()
+	srv, err := mirrortest.Start(config)
 	if err != nil {
 		t.Fatal(err)
 	}

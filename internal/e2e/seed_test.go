@@ -222,7 +222,7 @@ func TestSeededSite(t *testing.T) {
 func TestSeedingMachineIsKilled(t *testing.T) {
 	n := newNetwork(t, 3)
 	need(t, "nginx", "opentracker", "pacman", "repo-add", "gpg", "zstd", "bsdtar")
-	s := newSeededSite(t, n, withWorker(t), "2m", "limit-upload = \"1M\"\n", "udp", "http")
+	s := newSeededSite(t, n, withWorker(t), "1m", "limit-upload = \"1M\"\n", "udp", "http")
 	all := []*member{s.member(1), s.member(2)}
 	for _, m := range all {
 		m.install("big", "small")

@@ -52,7 +52,7 @@ func TestSite(t *testing.T) {
 				n.blockUDP(true)
 				defer n.blockUDP(false)
 			}
-			sent := serveSite(t, n, repo, "2m", "2m")
+			sent := serveSite(t, n, repo, "1m", "1m")
 
 			var machines []*installation
 			var running []*exec.Cmd
