@@ -6,14 +6,17 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/anacrolix/torrent"
 	"github.com/anacrolix/torrent/tracker"
 	httptracker "github.com/anacrolix/torrent/tracker/http"
+	"github.com/anacrolix/torrent/tracker/udp"
 )
 
 const (
@@ -337,12 +340,17 @@ func (a *rounds) done(q *queue, t *stand, interval int32, err error) {
 	now := time.Now()
 	q.busy--
 	t.busy = false
-	if err != nil {
+	switch {
+	case refuses(err):
+		q.failures = 0 // it is there, and has no use for this torrent
+	case err != nil:
 		if q.failures++; q.failures >= trackerPatience {
 			q.next = now.Add(min(15*time.Minute, 10*time.Second<<min(q.failures-trackerPatience, 8)))
 		}
-		q.rest()
-	} else {
+		if q.busy == 0 {
+			q.rest()
+		}
+	default:
 		q.failures = 0
 		if q.interval = time.Duration(interval) * time.Second; interval <= 0 {
 			q.interval = usualInterval
@@ -380,6 +388,12 @@ func (a *rounds) done(q *queue, t *stand, interval int32, err error) {
 		}
 		a.enqueue(t)
 	}
+}
+
+// refuses reports whether a tracker has answered that it does not want a torrent. The client has no type for what comes by HTTP.
+func refuses(err error) bool {
+	var byUDP udp.ErrorResponse
+	return errors.As(err, &byUDP) || err != nil && strings.HasPrefix(err.Error(), "tracker gave failure reason")
 }
 
 // leave takes leave of all trackers, as far as that is possible within d; the last announced come first.
