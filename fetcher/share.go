@@ -129,9 +129,12 @@ func (s *Sink) ration(f *Feed, now time.Time) int64 {
 
 // stuck reports whether no block has arrived for so long that f, which could have fetched three meanwhile, should do
 // what it can, whatever was expected of others.
-func (s *Sink) stuck(f *Feed, now time.Time) bool {
+func (s *Sink) stuck(f *Feed, now time.Time) bool { return now.Sub(s.gotAt) > f.muchLater(now) }
+
+// muchLater is how long f waits for what others are expected to give.
+func (f *Feed) muchLater(now time.Time) time.Duration {
 	block := time.Duration(blockSize / max(f.speed(now), 10<<10) * float64(time.Second))
-	return now.Sub(s.gotAt) > stuckAfter+3*block
+	return stuckAfter + 3*block
 }
 
 // busy is the speed of all that is being received now, but for a's and b's.
@@ -254,6 +257,9 @@ func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
 	if v <= 0 {
 		v = max(mean/2, 10<<10)
 	}
+	if s.limit != nil {
+		v = min(v, float64(s.limit.Limit())) // nobody gives more
+	}
 	left := remaining / max(total, 1)
 	stuck := s.stuck(f, now)
 	wait := f.delay().Seconds()
@@ -285,7 +291,7 @@ func (s *Sink) relieve(f *Feed, now time.Time) *Claim {
 			continue
 		}
 		ends := max(wait+float64(c.end-at)/v, float64(at-c.pos)/u)
-		if stuck {
+		if stuck && !c.feed.paused && now.Sub(c.asked) > f.muchLater(now) { // else nobody would be left in peace for long enough
 			victim, split = c, low
 			break
 		}

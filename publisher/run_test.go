@@ -75,12 +75,19 @@ func TestChangesAreNoticed(t *testing.T) {
 
 // What is as young as its torrent may have been changed after it was read: it is read once more, later.
 func TestYoungFilesAreReadAgain(t *testing.T) {
-	dir := packageTree(t, "a.deb", "coarse.deb")
-	now := time.Now().Add(30 * time.Millisecond)
-	touch(t, filepath.Join(dir, "a.deb"), now)
-	touch(t, filepath.Join(dir, "coarse.deb"), now.Truncate(time.Second).Add(time.Second)) // of a clock that counts seconds
-	publish(t, dir, Options{}).want(t, 0, 2, 2, 0, 0)
-	publish(t, dir, Options{}).want(t, 0, 2, 0, 0, 0)
+	for range 20 {
+		dir := packageTree(t, "a.deb", "coarse.deb")
+		now := time.Now().Add(30 * time.Millisecond)
+		touch(t, filepath.Join(dir, "a.deb"), now)
+		touch(t, filepath.Join(dir, "coarse.deb"), now.Truncate(time.Second).Add(time.Second)) // of a clock that counts seconds
+		publish(t, dir, Options{}).want(t, 0, 2, 2, 0, 0)
+		if time.Since(now) > clockFine-10*time.Millisecond {
+			continue // they were not so young any more
+		}
+		publish(t, dir, Options{}).want(t, 0, 2, 0, 0, 0)
+		return
+	}
+	t.Error("they were never read while they were young")
 }
 
 func TestStill(t *testing.T) {

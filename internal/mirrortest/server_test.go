@@ -221,12 +221,14 @@ func TestRate(t *testing.T) {
 	for _, rate := range []int64{100_000, 40_000_000} {
 		s := start(t, Config{Files: map[string]File{"/f": Bytes(sample(20 << 20))}, Rate: rate})
 		begin := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
-		var wg sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg, begun sync.WaitGroup
+		begun.Add(3)
 		for range 3 {
 			wg.Go(func() {
 				req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL("/f"), nil)
 				resp, err := client(t, s).Do(req)
+				begun.Done()
 				if err != nil {
 					t.Error(err)
 					return
@@ -235,8 +237,13 @@ func TestRate(t *testing.T) {
 				io.Copy(io.Discard, resp.Body)
 			})
 		}
-		wg.Wait()
+		begun.Wait()
+		time.Sleep(400 * time.Millisecond)
+		for end := time.Now().Add(time.Minute); s.Stats().BodyBytes == 0 && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
 		cancel()
+		wg.Wait()
 		sent := s.Stats().BodyBytes
 		most := float64(rate)*time.Since(begin).Seconds()*1.01 + float64(s.bucket.chunk)
 		t.Logf("rate %d: %d bytes, %.3f of the most", rate, sent, float64(sent)/most)
