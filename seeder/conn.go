@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 
 	"torrent-xfer/metainfo"
@@ -85,7 +86,7 @@ func (c *conn) take(n int) ([]byte, error) {
 		}
 	}
 	data := c.ahead[:n:n]
-	c.ahead = c.ahead[n:]
+	c.ahead = slices.Clone(c.ahead[n:]) // which does not hold on to data
 	return data, nil
 }
 

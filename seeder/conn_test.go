@@ -1,13 +1,17 @@
 package seeder
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"torrent-xfer/metainfo"
 )
 
 func pair(t *testing.T) (a, b *conn) {
@@ -76,4 +80,52 @@ func FuzzRequest(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// Torrents that wait take so much memory and no more; one that does not come takes none.
+func TestTorrentsWaitForRoom(t *testing.T) {
+	d, _ := still(t, Config{})
+	f := offer(t, "a", 'a', 10_000).Content
+	receive := func(ctx context.Context, whole bool) error {
+		a, b := pair(t)
+		if _, _, err := a.WriteMsgUnix([]byte("\n"), syscall.UnixRights(int(f.Fd())), nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.line(); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			if whole {
+				a.Write(make([]byte, metainfo.MaxSize))
+			}
+			a.CloseWrite()
+		}()
+		return d.receive(ctx, b, Request{Metainfo: metainfo.MaxSize})
+	}
+	for range 5 {
+		if err := receive(t.Context(), false); !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+	}
+	for range maxMetainfo / metainfo.MaxSize {
+		if err := receive(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := receive(ended, true); !errors.Is(err, context.Canceled) {
+		t.Error("there is room for more:", err)
+	}
+	working, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		d.work(working)
+		close(done)
+	}()
+	if err := receive(t.Context(), true); err != nil { // once one is taken
+		t.Error(err)
+	}
+	stop()
+	<-done
 }

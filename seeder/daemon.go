@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -65,6 +67,7 @@ type Daemon struct {
 	dirty    bool  // state differs from what was saved, in more than its clock
 	clockWas int64 // state.Clock as it was saved
 	offers   chan Offer
+	metainfo *semaphore.Weighted // of maxMetainfo bytes
 	relook   chan struct{}
 	last     SwarmStatus
 	seen     map[ID]int64     // bytes of last, by torrent
@@ -153,7 +156,7 @@ func (d *Daemon) begin() {
 	d.clockWas = s.Clock
 	d.state, d.offers, d.relook, d.limit = s, make(chan Offer, queued), make(chan struct{}, 1), -1
 	d.seen, d.rates, d.doubts, d.verified = map[ID]int64{}, map[ID]float64{}, map[ID]time.Time{}, map[ID]time.Time{}
-	d.twins = map[string]twin{}
+	d.twins, d.metainfo = map[string]twin{}, semaphore.NewWeighted(maxMetainfo)
 	for _, id := range d.Stale {
 		d.doubts[id] = time.Time{}
 	}
@@ -186,6 +189,7 @@ func (d *Daemon) work(ctx context.Context) {
 		case o := <-d.offers:
 			d.take(ctx, o)
 			o.Content.Close()
+			d.metainfo.Release(int64(len(o.Metainfo)))
 		}
 	}
 }

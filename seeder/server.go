@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"torrent-xfer/metainfo"
 )
 
 const (
@@ -14,6 +16,7 @@ const (
 	manyStrangers = 16
 	stranger      = 10 * time.Second // for the request of anybody else
 	answerTime    = 10 * time.Second
+	maxMetainfo   = 4 * metainfo.MaxSize // bytes of torrents that wait, with their files, to be taken
 )
 
 var errRefused = errors.New("only root, the daemon's own user and the members of its control group may do that")
@@ -119,22 +122,31 @@ func (d *Daemon) answer(ctx context.Context, c *conn, friend bool) error {
 	return c.say(a)
 }
 
-// receive queues a file that is handed over. While the queue is full nothing more is read.
-func (d *Daemon) receive(ctx context.Context, c *conn, r Request) error {
+// receive queues a file that is handed over. While there is no room for its torrent nothing more is read.
+func (d *Daemon) receive(ctx context.Context, c *conn, r Request) (err error) {
 	o := Offer{Trackers: r.Trackers, URL: r.URL, Hosts: r.Hosts, Content: c.file()}
 	if o.Content == nil {
 		return errProtocol
 	}
-	var err error
-	if o.Metainfo, err = c.take(r.Metainfo); err != nil {
+	if err := d.metainfo.Acquire(ctx, int64(r.Metainfo)); err != nil {
 		o.Content.Close()
 		return err
 	}
+	defer func() {
+		if err != nil {
+			o.Content.Close()
+			d.metainfo.Release(int64(r.Metainfo))
+		}
+	}()
+	c.SetReadDeadline(time.Now().Add(answerTime))
+	if o.Metainfo, err = c.take(r.Metainfo); err != nil {
+		return err
+	}
+	c.SetReadDeadline(time.Time{})
 	select {
 	case d.offers <- o:
 		return nil
 	case <-ctx.Done():
-		o.Content.Close()
 		return ctx.Err()
 	}
 }

@@ -266,15 +266,8 @@ func listenUnix(path string) (*net.UnixListener, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
 		os.Remove(path) // of one that was killed
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o666); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
+	defer syscall.Umask(syscall.Umask(0o111)) // chmod(2) afterwards might follow what somebody has put there meanwhile
+	return net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 }
 
 func openMetrics(address string) (net.Listener, error) {

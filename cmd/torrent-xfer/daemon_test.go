@@ -8,9 +8,11 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -133,5 +135,23 @@ func getByUnix(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if right := res.StatusCode == http.StatusOK; right == neg {
 		ts.Fatalf("status %d", res.StatusCode)
+	}
+}
+
+// Everybody may connect to the control socket, whatever files of ours are otherwise.
+func TestEverybodyMayConnect(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := listenUnix(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o666 {
+		t.Error(info, err)
+	}
+	if mask := syscall.Umask(0o077); mask != 0o077 {
+		t.Errorf("the mask is %o", mask)
 	}
 }
