@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,7 +28,8 @@ const (
 	idleAfter    = time.Minute      // without a peer a torrent leaves the client again
 	infoPatience = 10 * time.Second // for the metainfo
 	reportEvery  = time.Second
-	reportAtOnce = 1000
+	reportAtOnce = 500
+	mostTrouble  = 300 // bytes; so many torrents that each have trouble fit into a frame, whatever JSON makes of the text
 )
 
 // seeder seeds what it is told of. The client knows a torrent only while a peer wants it: a thousand pieces cost it some
@@ -366,8 +368,11 @@ func (s *seeder) secrets(fits func([]byte) (more bool)) {
 	}
 }
 
-// trouble remembers what a tracker said; "": all is well.
+// trouble remembers what a tracker said; "": all is well. The client quotes whole answers.
 func (s *seeder) trouble(c *content, text string) {
+	if len(text) > mostTrouble {
+		text = strings.ToValidUTF8(text[:mostTrouble], "")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !c.gone && c.problem != text {
