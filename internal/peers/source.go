@@ -67,7 +67,7 @@ func (s *Source) Fill(ctx context.Context, dst *fetcher.Sink) error {
 	}
 	go func() {
 		<-ctx.Done()
-		p.conn.SetDeadline(time.Now()) // those who read and write below stop: a worker that hangs does neither
+		p.conn.SetReadDeadline(time.Now()) // the reader below stops
 	}()
 	start := Start{Metainfo: w.Manifest().Metainfo(), Trackers: w.Manifest().Trackers, Peers: s.Peers, Options: s.Options, Reach: reach}
 	select {
@@ -94,6 +94,7 @@ func (s *Source) Fill(ctx context.Context, dst *fetcher.Sink) error {
 	})
 	err = s.listen(ctx, p, out, w)
 	cancel(err)
+	p.conn.SetWriteDeadline(time.Now().Add(lastOrders)) // a worker that hangs reads nothing
 	told.Wait()
 	p.leave(out)
 	switch cause := context.Cause(ctx); {
@@ -108,6 +109,9 @@ func (s *Source) Fill(ctx context.Context, dst *fetcher.Sink) error {
 		return cause
 	}
 }
+
+// lastOrders is how long it may take to tell a worker what is whole by then.
+const lastOrders = 5 * time.Second
 
 // errWorkerGone: the worker has closed its end.
 var errWorkerGone = errors.New("the worker is gone")

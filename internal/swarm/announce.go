@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -18,8 +19,9 @@ const (
 	announcesAtOnce  = 64
 	peersWanted      = 200
 	leastInterval    = time.Minute // between two announces
-	mostInterval     = time.Hour
+	mostInterval     = 24 * time.Hour
 	failedInterval   = 10 * time.Second // after the first failure; twice that after the next
+	mostFailed       = time.Hour
 )
 
 // announcer goes to trackers. The client's own can lose its timer when two events coincide (v1.62.0, internal/mytimer), and then
@@ -31,8 +33,8 @@ type announcer struct {
 
 	mu    sync.Mutex
 	asked map[string]bool
-	heard []place // where we are known
-	first string  // the tracker of the torrent's own host that answered first
+	heard map[place]bool // where we are known, or may be
+	first string         // the tracker of the torrent's own host that answered first
 }
 
 // place is a torrent at a tracker: a hybrid torrent has two names.
@@ -42,7 +44,7 @@ type place struct {
 }
 
 func newAnnouncer(e *engine, agent string) *announcer {
-	return &announcer{e: e, agent: agent, slots: make(chan struct{}, announcesAtOnce), asked: map[string]bool{}}
+	return &announcer{e: e, agent: agent, slots: make(chan struct{}, announcesAtOnce), asked: map[string]bool{}, heard: map[place]bool{}}
 }
 
 // follow announces to trackers until ctx ends.
@@ -109,7 +111,7 @@ func (a *announcer) keep(ctx context.Context, at place, event tracker.AnnounceEv
 		}
 		interval, err := a.announce(ctx, at, event, false)
 		if err != nil {
-			after, failed = failed, min(2*failed, mostInterval)
+			after, failed = failed, min(2*failed, mostFailed)
 			continue
 		}
 		after, event, failed = interval, tracker.None, failedInterval
@@ -121,7 +123,7 @@ func (a *announcer) leave(complete bool, linger time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), linger)
 	defer cancel()
 	a.mu.Lock()
-	known := slices.Clone(a.heard)
+	known := slices.Collect(maps.Keys(a.heard))
 	a.mu.Unlock()
 	var told sync.WaitGroup
 	for _, at := range known {
@@ -143,10 +145,10 @@ func (a *announcer) announce(ctx context.Context, at place, event tracker.Announ
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(ctx, announcePatience)
+	within, cancel := context.WithTimeout(ctx, announcePatience)
 	defer cancel()
 	c, err := tracker.NewClient(at.url, tracker.NewClientOpts{Http: trackerhttp.NewClientOpts{DialContext: a.e.filter.dialTracker},
-		ListenPacket: a.e.filter.packets(ctx, at.url, cancel), UdpNetwork: a.e.udp, Slogger: slog.New(slog.DiscardHandler)})
+		ListenPacket: a.e.filter.packets(within, at.url, cancel), UdpNetwork: a.e.udp, Slogger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return 0, err
 	}
@@ -160,14 +162,19 @@ func (a *announcer) announce(ctx context.Context, at place, event tracker.Announ
 			r.Left = max(a.e.torrent.BytesMissing(), 1)
 		}
 	}
-	answer, err := c.Announce(ctx, r, tracker.AnnounceOpt{UserAgent: a.agent})
-	if err != nil {
-		return 0, err
-	}
 	if event == tracker.Started {
 		a.mu.Lock()
-		a.heard = append(a.heard, at)
+		a.heard[at] = true
 		a.mu.Unlock()
+	}
+	answer, err := c.Announce(within, r, tracker.AnnounceOpt{UserAgent: a.agent})
+	if err != nil {
+		if event == tracker.Started && ctx.Err() == nil { // if it is we who have ended it, it may have been heard
+			a.mu.Lock()
+			delete(a.heard, at)
+			a.mu.Unlock()
+		}
+		return 0, err
 	}
 	var found []torrent.PeerInfo
 	for _, p := range answer.Peers[:min(len(answer.Peers), peersWanted)] {
@@ -178,5 +185,10 @@ func (a *announcer) announce(ctx context.Context, at place, event tracker.Announ
 	if len(found) > 0 && event != tracker.Stopped && event != tracker.Completed {
 		a.e.torrent.AddPeers(found)
 	}
-	return min(max(time.Duration(answer.Interval)*time.Second, leastInterval), mostInterval), nil
+	return untilNext(answer.Interval), nil
+}
+
+// untilNext is when to announce again, if a tracker wants that after so many seconds.
+func untilNext(seconds int32) time.Duration {
+	return min(max(time.Duration(seconds)*time.Second, leastInterval), mostInterval)
 }

@@ -290,6 +290,31 @@ func TestAnnounces(t *testing.T) {
 	}
 }
 
+// A tracker that has not answered yet when the download ends hears that we leave all the same.
+func TestLeavesSlowTracker(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 5<<20, mirrortest.Config{}, metainfo.V1, 0)
+	var begun, left atomic.Bool
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		switch r.URL.Query().Get("event") {
+		case "started":
+			begun.Store(true)
+			<-r.Context().Done()
+		case "stopped":
+			left.Store(true)
+		}
+	}))
+	t.Cleanup(slow.Close)
+	s.build(metainfo.V1, 0, slow.URL)
+	s.hold(1<<20, begun.Load)
+	if _, err := s.fetch(within(t), "worker", func(f *fetcher.Fetcher, _ *fetcher.Request) {
+		f.JoinSwarm = s.with(f.JoinSwarm, func(p *peers.Source) { p.Options.Linger = patience })
+	}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the tracker is left without a word", left.Load)
+}
+
 func TestNoTorrentNoPeers(t *testing.T) {
 	s := newSite(t, 5<<20, mirrortest.Config{}, metainfo.V1, 0)
 	joined := false

@@ -352,10 +352,9 @@ func (a *rounds) done(q *queue, t *stand, interval int32, err error) {
 		}
 	default:
 		q.failures = 0
-		if q.interval = time.Duration(interval) * time.Second; interval <= 0 {
+		if q.interval = untilNext(interval); interval <= 0 {
 			q.interval = usualInterval
 		}
-		q.interval = min(max(q.interval, leastInterval), mostInterval)
 	}
 	q.poke()
 	if a.over {
