@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -314,6 +315,43 @@ func TestConnections(t *testing.T) {
 				t.Errorf("%s: mirror %d saw %d connections, %d are enough\n%s", mode, i, n, most, w.describe(res))
 			}
 		}
+	}
+}
+
+// A connection serves one range after the other.
+func TestConnectionIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 6<<20).withDigest()
+	w.mirror(mirrortest.Config{Rate: 2 << 20})
+	var asked, connected atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		var first, last int64
+		if n, _ := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &first, &last); n < 2 {
+			last = int64(len(w.data)) - 1
+		}
+		last = min(last, first+2*blockSize-1) // less than asked for, and it is asked again
+		rw.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, len(w.data)))
+		rw.Header().Set("Content-Length", fmt.Sprint(last-first+1))
+		rw.WriteHeader(http.StatusPartialContent)
+		rw.Write(w.data[first : last+1])
+	}))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connected.Add(1)
+		}
+	}
+	s.Start()
+	defer s.Close()
+	req := w.prepare()
+	req.Mirrors = []*url.URL{mustURL(s.URL + testPath)}
+	res, err := w.fetching(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.checkRight(res)
+	if a, c := asked.Load(), connected.Load(); a < 3 || c > a/2 {
+		t.Errorf("%d requests, %d connections\n%s", a, c, w.describe(res))
 	}
 }
 
