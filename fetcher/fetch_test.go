@@ -207,7 +207,7 @@ func TestSharedByTorrent(t *testing.T) {
 func TestSharedByDigest(t *testing.T) {
 	w := newWorld(t, 20<<20).withDigest()
 	for range 4 {
-		w.mirror(mirrortest.Config{Rate: 20 << 20, Delay: 10 * time.Millisecond})
+		w.mirror(mirrortest.Config{Rate: 6 << 20, Delay: 10 * time.Millisecond})
 	}
 	res := w.mustFetch()
 	t.Log(res.Elapsed, w.describe(res))
