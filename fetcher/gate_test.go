@@ -108,3 +108,18 @@ func (w *world) interruptAt(done int64) {
 	w.interrupted(done, nil)
 	w.noPartial()
 }
+
+// meanwhile has act done once, when done bytes are in place and long before all are: more than spare bytes have to be missing.
+func (w *world) meanwhile(done int64, act func()) {
+	const spare = 256 << 10
+	w.gate.narrow(done + spare)
+	w.Cleanup(w.gate.open)
+	acted := false
+	w.fetcher.OnEvent = func(e Event) {
+		if !acted && e.Done >= done && e.Kind != Finished {
+			acted = true
+			act()
+			w.gate.open()
+		}
+	}
+}

@@ -460,11 +460,7 @@ func TestResumeOfAWholePartial(t *testing.T) {
 		w := newWorld(t, 2<<20+100).mode(mode)
 		w.mirror(mirrortest.Config{Rate: 4 << 20})
 		dest := filepath.Join(w.dir, testName)
-		w.fetcher.OnEvent = func(e Event) {
-			if e.Done > 1<<20 {
-				os.Mkdir(dest, 0o755)
-			}
-		}
+		w.meanwhile(1<<20, func() { os.Mkdir(dest, 0o755) })
 		if _, err := w.fetch(); !errors.Is(err, ErrWrite) {
 			t.Fatalf("%s: error %v, want %v", mode, err, ErrWrite)
 		}

@@ -349,18 +349,13 @@ func TestPartialReplacedMeanwhile(t *testing.T) {
 		w.mirror(mirrortest.Config{Rate: 4 << 20})
 		partial := partialPath(filepath.Join(w.dir, testName))
 		w.request.Volatile = mode == "volatile"
-		var once sync.Once
-		w.fetcher.OnEvent = func(e Event) {
-			if e.Done > 0 && e.Kind == Progress {
-				once.Do(func() {
-					if names, _ := filepath.Glob(partial + ".[0-9]*"); mode == "volatile" && len(names) == 1 {
-						partial = names[0]
-					}
-					os.Remove(partial)
-					os.WriteFile(partial, []byte("half a file"), 0o644)
-				})
+		w.meanwhile(1, func() {
+			if names, _ := filepath.Glob(partial + ".[0-9]*"); mode == "volatile" && len(names) == 1 {
+				partial = names[0]
 			}
-		}
+			os.Remove(partial)
+			os.WriteFile(partial, []byte("half a file"), 0o644)
+		})
 		if _, err := w.fetch(); !errors.Is(err, ErrWrite) {
 			t.Errorf("%s: error %v, want %v", mode, err, ErrWrite)
 		}

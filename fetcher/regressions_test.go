@@ -31,24 +31,12 @@ func TestResumeFullDigestOnly(t *testing.T) {
 			w.mirror(mirrortest.Config{})
 		}
 		dest := filepath.Join(w.dir, testName)
-		os.Mkdir(dest+"x", 0o755)
-		// first run: commit fails
-		w.fetcher.OnEvent = func(e Event) {
-			if e.Done > 0 {
-				os.Mkdir(dest, 0o755)
-			}
-		}
-		m := w.mirrors[0]
-		_ = m
-		slow := newWorld(t, 0)
-		_ = slow
-		w.fetcher.LimitRate = 2 << 20
+		w.meanwhile(1, func() { os.Mkdir(dest, 0o755) }) // the file cannot get its name
 		if _, err := w.fetch(); !errors.Is(err, ErrWrite) {
 			t.Fatal(err)
 		}
 		os.Remove(dest)
-		os.Remove(dest + "x")
-		w.fetcher.OnEvent, w.fetcher.LimitRate = nil, 0
+		w.fetcher.OnEvent = nil
 		res, err := w.fetch()
 		if err != nil {
 			t.Errorf("%d mirrors: %v\n%s", n, err, w.describe(res))

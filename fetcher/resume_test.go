@@ -306,11 +306,7 @@ func TestRightDestinationIsLeftAlone(t *testing.T) {
 func TestVanishedDirectory(t *testing.T) {
 	w := newWorld(t, 2<<20).withTorrent(64 << 10)
 	w.mirror(mirrortest.Config{Rate: 4 << 20})
-	w.fetcher.OnEvent = func(e Event) {
-		if e.Done > 1<<20 {
-			os.RemoveAll(w.dir)
-		}
-	}
+	w.meanwhile(1<<20, func() { os.RemoveAll(w.dir) })
 	if _, err := w.fetch(); !errors.Is(err, ErrWrite) {
 		t.Errorf("error %v, want %v", err, ErrWrite)
 	}
