@@ -39,6 +39,7 @@ type Seeding struct {
 	limit    *int64 // nil: as Options say
 	paused   bool
 	orders   []order       // not yet sent; nil while there is no worker
+	asked    []*offered    // whose metainfo the worker waits for
 	wake     chan struct{} // there are orders; nil: there is no worker
 	last     Report        // of this worker, without its torrents
 	before   int64         // bytes uploaded by earlier ones
@@ -50,6 +51,7 @@ type offered struct {
 	Torrent
 	status TorrentStatus
 	before int64 // bytes uploaded by earlier workers
+	asked  bool  // it is among Seeding.asked
 }
 
 // order is a frame to be sent.
@@ -241,7 +243,10 @@ func (s *Seeding) work(wanted context.Context) error {
 	cancel(err)
 	told.Wait()
 	s.mu.Lock()
-	s.orders, s.wake = nil, nil
+	for _, o := range s.asked {
+		o.asked = false
+	}
+	s.orders, s.asked, s.wake = nil, nil, nil
 	s.mu.Unlock()
 	p.leave(out)
 	if cause := context.Cause(ctx); wanted.Err() == nil && !errors.Is(cause, errWorkerGone) {
@@ -287,12 +292,18 @@ func (s *Seeding) send(kind byte, payload []byte) {
 		return
 	}
 	s.orders = append(s.orders, order{kind, payload})
+	s.poke()
+}
+
+// poke has tell look for what is to be sent. mu is held, and there is a worker.
+func (s *Seeding) poke() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
+// tell sends orders and, once there are none, one metainfo that was asked for: however many are wanted, one at a time is in memory.
 func (s *Seeding) tell(ctx context.Context, out *frames, wake <-chan struct{}) error {
 	for {
 		select {
@@ -303,13 +314,40 @@ func (s *Seeding) tell(ctx context.Context, out *frames, wake <-chan struct{}) e
 		s.mu.Lock()
 		orders := s.orders
 		s.orders = nil
+		var wanted *offered
+		if len(s.asked) > 0 {
+			wanted, s.asked = s.asked[0], s.asked[1:]
+			wanted.asked = false
+			s.poke() // there may be more
+		}
 		s.mu.Unlock()
 		for _, o := range orders {
 			if err := out.write(o.kind, o.payload); err != nil {
 				return fmt.Errorf("%w: %w", errWorkerGone, err)
 			}
 		}
+		if wanted != nil {
+			if err := s.inform(out, wanted); err != nil {
+				return fmt.Errorf("%w: %w", errWorkerGone, err)
+			}
+		}
 	}
+}
+
+// inform sends the metainfo of a torrent.
+func (s *Seeding) inform(out *frames, o *offered) error {
+	s.mu.Lock()
+	get, gone := o.Metainfo, s.torrents[o.ID] != o
+	s.mu.Unlock()
+	if gone {
+		return nil
+	}
+	data, err := get()
+	if err != nil {
+		s.dropped(o.ID, err.Error())
+		data = nil
+	}
+	return out.write(kindInfo, o.ID[:], data)
 }
 
 // listen takes what the worker sends.
@@ -338,7 +376,7 @@ func (s *Seeding) listen(ctx context.Context, p *process, in *frames) error {
 		case kind == kindReport:
 			err = s.report(data)
 		case kind == kindAsk && len(data) == 20:
-			s.inform([20]byte(data))
+			s.ask([20]byte(data))
 		case kind == kindDrop && len(data) >= 20 && len(data) <= maxText:
 			s.dropped([20]byte(data[:20]), string(data[20:]))
 		case kind == kindNote && len(data) <= maxText:
@@ -374,27 +412,15 @@ func (s *Seeding) report(data []byte) error {
 	return nil
 }
 
-// inform sends the metainfo of a torrent that somebody wants.
-func (s *Seeding) inform(id [20]byte) {
+// ask has the metainfo of a torrent sent that somebody wants.
+func (s *Seeding) ask(id [20]byte) {
 	s.mu.Lock()
-	o := s.torrents[id]
-	s.mu.Unlock()
-	if o == nil {
-		return // removed meanwhile; the worker is being told
+	defer s.mu.Unlock()
+	if o := s.torrents[id]; o != nil && !o.asked && s.wake != nil { // else it was removed meanwhile, and the worker is being told
+		o.asked = true
+		s.asked = append(s.asked, o)
+		s.poke()
 	}
-	go func() {
-		s.mu.Lock()
-		get := o.Metainfo
-		s.mu.Unlock()
-		data, err := get()
-		if err != nil {
-			s.dropped(id, err.Error())
-			data = nil
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.send(kindInfo, append(id[:], data...))
-	}()
 }
 
 // open opens content for the worker, which may have been taken over.

@@ -25,6 +25,8 @@ const (
 	seedMemory   = 160 << 20 // what the library is told to keep below: many peers at once need more than a download
 	allPeers     = 200
 	mostPeers    = 700              // of the worker's 1,024 descriptors; files, trackers and names need the others
+	mostAwake    = 300              // torrents that the client knows
+	mostMetainfo = ours.MaxSize     // bytes of theirs together: the client makes some ten times that of it
 	idleAfter    = time.Minute      // without a peer a torrent leaves the client again
 	infoPatience = 10 * time.Second // for the metainfo
 	reportEvery  = time.Second
@@ -59,6 +61,7 @@ type content struct {
 	private  bool
 	gone     bool // removed or dropped
 	torrent  *torrent.Torrent
+	length   int           // of the metainfo, while there is a torrent
 	busy     time.Time     // when somebody was last there
 	info     chan struct{} // closed when the metainfo has come, or it is clear that it will not; nil: not asked for
 	uploaded int64         // bytes, before it last left the client
@@ -280,7 +283,7 @@ func (s *seeder) enter(c *content, data []byte) error {
 	s.mu.RLock()
 	refused := s.paused || c.gone || c.torrent != nil
 	s.mu.RUnlock()
-	if refused {
+	if refused || !s.makeRoom(len(data)) {
 		return nil
 	}
 	t, _, err := s.client.AddTorrentSpec(spec)
@@ -288,7 +291,7 @@ func (s *seeder) enter(c *content, data []byte) error {
 		return err
 	}
 	s.mu.Lock()
-	c.torrent, c.busy = t, time.Now()
+	c.torrent, c.length, c.busy = t, len(data), time.Now()
 	s.active[c] = true
 	left := s.paused || c.gone
 	s.mu.Unlock()
@@ -296,6 +299,28 @@ func (s *seeder) enter(c *content, data []byte) error {
 		s.sleep(c)
 	}
 	return nil
+}
+
+// makeRoom lets torrents sleep until the client may know one more whose metainfo is that long, those first that nobody has wanted for
+// longest. false: peers have so many that there is no room.
+func (s *seeder) makeRoom(length int) bool {
+	for {
+		var oldest *content
+		s.mu.Lock()
+		n := length
+		for c := range s.active {
+			n += c.length
+			if (oldest == nil || c.busy.Before(oldest.busy)) && len(c.torrent.PeerConns()) == 0 {
+				oldest = c
+			}
+		}
+		room := n <= mostMetainfo && len(s.active) < mostAwake
+		s.mu.Unlock()
+		if room || oldest == nil {
+			return room
+		}
+		s.sleep(oldest)
+	}
 }
 
 // wake has the client know the torrent with that info hash, if it is seeded; nil: it is not.
