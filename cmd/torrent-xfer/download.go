@@ -320,7 +320,7 @@ func (t *torrentJob) seed(m *metainfo.Manifest, into *tree, reach peers.Reach, h
 		warn(t.env.Stderr, "%s: not given to peers: %s", t.name(), err)
 		return nil
 	}
-	o.torrent.Trackers = allTrackers(m, host)
+	o.torrent.Trackers = append(ownTrackers(m, host), m.Trackers...)
 	o.open = func(file int) (*os.File, error) {
 		if file < 0 || file >= len(paths) {
 			return nil, os.ErrNotExist

@@ -173,15 +173,15 @@ func ownHost(req fetcher.Request, hosts *fetcher.HostStats, proxied bool) *peers
 	return &peers.Host{Name: u.Hostname(), Memory: hosts}
 }
 
-// allTrackers are those of a torrent, behind those of the own host that are known (see ownHost), unless it is private.
-func allTrackers(m *metainfo.Manifest, host *peers.Host) [][]string {
+// ownTrackers are the trackers of the own host (see ownHost) that are known, for a torrent that is not private.
+func ownTrackers(m *metainfo.Manifest, host *peers.Host) [][]string {
 	if host == nil || host.Memory == nil || m.Private {
-		return m.Trackers
+		return nil
 	}
 	if known, _ := host.Memory.Trackers(host.Name); len(known) > 0 {
-		return append([][]string{known}, m.Trackers...)
+		return [][]string{known}
 	}
-	return m.Trackers
+	return nil
 }
 
 // reachOf says where a torrent may point: anywhere if the file's own host, or the torrent's, is not on the internet.

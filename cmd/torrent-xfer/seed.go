@@ -67,7 +67,9 @@ func dialControl(env Env, s settings) (*seeder.Client, error) {
 }
 
 // seeds is a line to the daemon. nil: nobody wants that, or none runs.
-type seeds struct{ client *seeder.Client }
+type seeds struct {
+	client *seeder.Client // nil: it is cut
+}
 
 // dialSeeder connects before rights are given up: the daemon goes by who we were then. Who asks through a proxy is not to be seen by
 // peers, unless he says so.
@@ -79,38 +81,45 @@ func dialSeeder(env Env, s settings, proxied bool) *seeds {
 	if err != nil {
 		return nil
 	}
-	return &seeds{c}
+	return &seeds{client: c}
 }
 
 func (s *seeds) close() {
-	if s != nil {
+	if s != nil && s.client != nil {
 		s.client.Close()
+		s.client = nil
 	}
 }
 
 // handOver gives the daemon a finished file, by a descriptor: whatever becomes of its name, the daemon can read it.
 func (s *seeds) handOver(req fetcher.Request, result *fetcher.Result, hosts *fetcher.HostStats, log *slog.Logger) {
 	m := result.Torrent()
-	if s == nil || m == nil {
+	if s == nil || s.client == nil || m == nil {
 		return
 	}
-	o := seeder.Offer{Metainfo: m.Metainfo(), Trackers: allTrackers(m, ownHost(req, hosts, false)), Hosts: trustedHosts(req)}
+	o := seeder.Offer{Metainfo: m.Metainfo(), Trackers: ownTrackers(m, ownHost(req, hosts, false)), Hosts: trustedHosts(req)}
 	if o.Metainfo == nil {
 		return // it is of several files
 	}
 	if origin := originOf(req); origin != nil && origin.Host != "" {
 		o.URL = bare(origin)
 	}
-	err := func() (err error) {
-		if o.Content, err = os.Open(req.Dest); err != nil {
-			return err
-		}
-		defer o.Content.Close()
-		return s.client.Seed(o)
-	}()
-	if err != nil {
+	if err := s.give(o, req.Dest); err != nil {
 		log.Info("not handed to the daemon", "why", fmt.Sprint(err))
 		return
 	}
 	log.Info("handed to the daemon, for it to give to others")
+}
+
+// give sends o with the content of file. If that fails the line is cut: the daemon would take what follows for the rest, and one that
+// hangs is waited for once, not for each file of many.
+func (s *seeds) give(o seeder.Offer, file string) (err error) {
+	if o.Content, err = os.Open(file); err != nil {
+		return err
+	}
+	defer o.Content.Close()
+	if err = s.client.Seed(o); err != nil {
+		s.close()
+	}
+	return err
 }

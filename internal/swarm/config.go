@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/anacrolix/dht/v2"
@@ -92,10 +93,17 @@ func joinDHT(client *torrent.Client, cfg *torrent.ClientConfig) (*dht.Server, er
 	return server, nil
 }
 
-// tiersOf are the trackers of tiers but those of other kinds than HTTP and UDP.
+// tiersOf are the trackers of tiers but those of other kinds than HTTP and UDP, each where it stands first: the own host's tracker
+// may be in the torrent too.
 func tiersOf(tiers [][]string) (kept [][]string) {
+	seen := map[string]bool{}
 	for _, tier := range tiers {
-		if tier = flat(tier); len(tier) > 0 {
+		tier = slices.DeleteFunc(flat(tier), func(u string) bool {
+			before := seen[u]
+			seen[u] = true
+			return before
+		})
+		if len(tier) > 0 {
 			kept = append(kept, tier)
 		}
 	}
