@@ -97,7 +97,8 @@ func (s *seeds) handOver(req fetcher.Request, result *fetcher.Result, hosts *fet
 	if s == nil || s.client == nil || m == nil {
 		return
 	}
-	o := seeder.Offer{Metainfo: m.Metainfo(), Trackers: ownTrackers(m, ownHost(req, hosts, false)), Hosts: trustedHosts(req)}
+	// The trackers are told, since Metainfo leaves them out.
+	o := seeder.Offer{Metainfo: m.Metainfo(), Trackers: append(ownTrackers(m, ownHost(req, hosts, false)), m.Trackers...), Hosts: trustedHosts(req)}
 	if o.Metainfo == nil {
 		return // it is of several files
 	}

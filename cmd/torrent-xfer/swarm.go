@@ -1,25 +1,15 @@
 package main
 
 import (
-	"context"
 	"log/slog"
 	"os"
-	"slices"
-	"sync"
 
 	"torrent-xfer/internal/peers"
 	"torrent-xfer/seeder"
 )
 
-// seeding is a seeder.Swarm by peers.Seeding. Trackers on hosts that come to be trusted later need another worker, since one is
-// told once whom it may speak to.
-type seeding struct {
-	peers.Seeding
-
-	mu      sync.Mutex
-	trusted []string
-	again   context.CancelFunc // ends the present worker; nil: there is none
-}
+// seeding is a seeder.Swarm by peers.Seeding.
+type seeding struct{ peers.Seeding }
 
 func newSeeding(d *seeder.Daemon, with *company, private bool, log *slog.Logger) *seeding {
 	o := with.options
@@ -30,18 +20,7 @@ func newSeeding(d *seeder.Daemon, with *company, private bool, log *slog.Logger)
 }
 
 func (s *seeding) Add(t seeder.Torrent) error {
-	s.mu.Lock()
-	fresh := false
-	for _, host := range t.Hosts {
-		if !slices.Contains(s.trusted, host) {
-			s.trusted, fresh = append(s.trusted, host), true
-		}
-	}
-	if fresh && s.again != nil {
-		s.again()
-	}
-	s.mu.Unlock()
-	return s.Seeding.Add(peers.Torrent{ID: t.ID, V2: t.V2, Metainfo: t.Metainfo, Trackers: t.Trackers, Private: t.Private})
+	return s.Seeding.Add(peers.Torrent{ID: t.ID, V2: t.V2, Metainfo: t.Metainfo, Trackers: t.Trackers, Hosts: t.Hosts, Private: t.Private})
 }
 
 func (s *seeding) Remove(id seeder.ID) { s.Seeding.Remove(id) }
@@ -53,18 +32,4 @@ func (s *seeding) Status() seeder.SwarmStatus {
 		list[i] = seeder.SwarmTorrent{ID: t.ID, Peers: t.Peers, Uploaded: t.Uploaded, Problem: t.Problem}
 	}
 	return seeder.SwarmStatus{Port: st.Port, Peers: st.Peers, Uploaded: st.Uploaded, Restarts: st.Restarts, Torrents: list}
-}
-
-func (s *seeding) Run(ctx context.Context) error {
-	for {
-		this, cancel := context.WithCancel(ctx)
-		s.mu.Lock()
-		s.Reach.Trusted, s.again = slices.Clone(s.trusted), cancel
-		s.mu.Unlock()
-		err := s.Seeding.Run(this)
-		cancel()
-		if ctx.Err() != nil || err != nil {
-			return err
-		}
-	}
 }

@@ -65,6 +65,7 @@ type Seed struct {
 	ID       []byte     `json:"id"`
 	V2       []byte     `json:"v2,omitempty"`
 	Trackers [][]string `json:"trackers,omitempty"`
+	Hosts    []string   `json:"hosts,omitempty"`
 	Private  bool       `json:"private,omitempty"`
 }
 
@@ -108,7 +109,7 @@ func (s *Seeding) Add(t Torrent) error {
 }
 
 func (o *offered) seed() Seed {
-	s := Seed{ID: o.ID[:], Trackers: o.Trackers, Private: o.Private}
+	s := Seed{ID: o.ID[:], Trackers: o.Trackers, Hosts: o.Hosts, Private: o.Private}
 	if o.V2 != [20]byte{} {
 		s.V2 = o.V2[:]
 	}

@@ -14,6 +14,7 @@ type Torrent struct {
 	V2       [20]byte               // of a hybrid: the truncated v2 info hash, under which it is found too; zero: none
 	Metainfo func() ([]byte, error) // complete; asked for when a peer comes, so that thousands of torrents need no memory
 	Trackers [][]string             // tiers; others than http, https and udp are left out
+	Hosts    []string               // of the user's own mirrors: trackers may stand on them, as on those that Reach trusts
 	Private  bool                   // peers come from the trackers alone (BEP 27)
 }
 

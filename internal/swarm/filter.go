@@ -31,12 +31,13 @@ type filter struct {
 	reach   peers.Reach
 	blocked []peers.Range // sorted, none within another
 
-	mu    sync.Mutex
-	liars map[netip.Addr]bool
+	mu      sync.Mutex
+	liars   map[netip.Addr]bool
+	trusted map[string]bool // hosts, beside those of reach
 }
 
 func newFilter(reach peers.Reach, block []string) (*filter, error) {
-	f := &filter{reach: reach, liars: map[netip.Addr]bool{}}
+	f := &filter{reach: reach, liars: map[netip.Addr]bool{}, trusted: map[string]bool{}}
 	for _, text := range block {
 		r, err := peers.ParseRange(text)
 		if err != nil {
@@ -128,8 +129,20 @@ func (f *filter) banned(peer string) bool {
 	return err == nil && f.liars[at.Addr().Unmap()]
 }
 
+// trust lets trackers stand on more of the user's own hosts.
+func (f *filter) trust(hosts []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, h := range hosts {
+		f.trusted[strings.ToLower(h)] = true
+	}
+}
+
 func (f *filter) own(host string) bool {
-	return slices.ContainsFunc(f.reach.Trusted, func(t string) bool { return strings.EqualFold(t, host) })
+	f.mu.Lock()
+	own := f.trusted[strings.ToLower(host)]
+	f.mu.Unlock()
+	return own || slices.ContainsFunc(f.reach.Trusted, func(t string) bool { return strings.EqualFold(t, host) })
 }
 
 // dialTracker dials trackers, over TCP or UDP.

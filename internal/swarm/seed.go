@@ -167,6 +167,7 @@ func (s *seeder) add(list []peers.Seed) {
 		c.private = t.Private
 		paused := s.paused
 		s.mu.Unlock()
+		s.filter.trust(t.Hosts)
 		s.spread.set(c, tiersOf(t.Trackers), !paused)
 	}
 }

@@ -76,6 +76,23 @@ func announced(t testing.TB, tr *trackertest.Tracker) {
 	eventually(t, "the seed is not announced", func() bool { return tr.Started() > 0 })
 }
 
+// A tracker on one of the user's own hosts, whatever its address, is gone to although the worker was told of that host with the torrent.
+func TestSeedOwnHost(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 1<<20, mirrortest.Config{}, metainfo.V1, 0)
+	k := s.keep(t, "worker", func(s *peers.Seeding) { s.Reach = peers.Reach{} })
+	eventually(t, "the worker does not listen", func() bool { return k.Status().Port != 0 })
+	port := k.Status().Port
+	k.t.Hosts = []string{"127.0.0.1"}
+	if err := k.Add(k.t); err != nil {
+		t.Fatal(err)
+	}
+	announced(t, s.tracker)
+	if now := k.Status().Port; now != port {
+		t.Errorf("the worker at port %d became one at %d", port, now)
+	}
+}
+
 func TestSeed(t *testing.T) {
 	for kind, version := range map[string]metainfo.Version{"v1": metainfo.V1, "v2": metainfo.V2, "hybrid": metainfo.Hybrid} {
 		t.Run(kind, func(t *testing.T) {
