@@ -1,6 +1,7 @@
 package seeder
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -288,5 +289,31 @@ func TestDownloadsAreSwept(t *testing.T) {
 	}
 	if d.sweepJobs(time.Now().Add(jobKept + time.Minute)); len(d.keptJobs()) != manyJobs-1 || ended() {
 		t.Errorf("%+v", d.Status().Downloads)
+	}
+}
+
+// Who has gone away when the file is there has not got it: it waits for the next.
+func TestAFileThatNobodyGotWaits(t *testing.T) {
+	d, _ := still(t, Config{})
+	b := newBringing()
+	d.Download = b.download
+	o := Order{URL: "http://host/latest"}
+	b.goOn <- 5
+	j, err := d.order(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-j.ended
+	gone, c := pair(t)
+	gone.Close()
+	if err := d.download(t.Context(), c, Request{Order: &o}); err == nil {
+		t.Fatal("it was passed to nobody")
+	}
+	if again, err := d.order(t.Context(), o); err != nil || again != j {
+		t.Error("it is downloaded anew", err)
+	}
+	text, err := os.ReadFile(filepath.Join(j.dir, jobRecord))
+	if err != nil || !bytes.Contains(text, []byte(`"done":true`)) {
+		t.Errorf("%s %v", text, err)
 	}
 }
