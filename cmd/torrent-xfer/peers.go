@@ -56,7 +56,7 @@ func peersSettingsTable(joining []string, seeding ...string) []setting {
 				s.peers.options.Port = int(n)
 				return nil
 			}},
-		{name: "interface", value: true, lasting: true, verbs: verbs, usage: "take connections of peers at interface or address `NAME` only",
+		{name: "interface", value: true, lasting: true, verbs: verbs, usage: "speak to peers and trackers from the interface or address `NAME` only",
 			set: func(s *settings, v string) error { s.peers.options.Interface = v; return notEmpty(v) }},
 		{name: "limit-upload", value: true, lasting: true, verbs: verbs, usage: "give peers `RATE` bytes/s at most: 500k, 2M, 1.5MiB",
 			set: func(s *settings, v string) error {

@@ -68,7 +68,7 @@ type Start struct {
 // Options are the user's wishes. The zero value: any port, no DHT, local discovery, no limits but the usual ones.
 type Options struct {
 	Port        int           `json:"port"`         // to listen at; 0: any
-	Interface   string        `json:"interface"`    // name or address to listen at; "": all
+	Interface   string        `json:"interface"`    // name or address that peers and trackers are spoken to from; "": any
 	LimitUpload int64         `json:"limit_upload"` // bytes/s; <= 0: no limit
 	MaxPeers    int           `json:"max_peers"`    // connected at once; <= 0: 50
 	DHT         bool          `json:"dht"`          //

@@ -3,6 +3,7 @@ package swarm
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -22,14 +23,16 @@ func clientConfig(o peers.Options, f *filter) (*torrent.ClientConfig, error) {
 	cfg := torrent.NewDefaultClientConfig()
 	cfg.ListenPort = o.Port
 	if o.Interface != "" {
-		if err := listenAt(cfg, o.Interface); err != nil {
+		var err error
+		if f.homes, err = listenAt(cfg, o.Interface); err != nil {
 			return nil, err
 		}
 	}
 	cfg.NoDefaultPortForwarding = true
 	cfg.DisableTrackers = true // see announcer and rounds
 	cfg.DisableUTP, cfg.DisableWebtorrent, cfg.DisableWebseeds = true, true, true
-	cfg.NoDHT = true // ours has a socket of its own, see joinDHT
+	cfg.DisableTCP = true // connections come through the gate
+	cfg.NoDHT = true      // ours has a socket of its own, see joinDHT
 	cfg.DhtStartingNodes = func(network string) dht.StartingNodesGetter {
 		return func() ([]dht.Addr, error) {
 			if len(o.DHTNodes) > 0 {
@@ -110,19 +113,20 @@ func tiersOf(tiers [][]string) (kept [][]string) {
 	return kept
 }
 
-// listenAt has the client listen at an address, or at those of an interface, and speak to peers of their kind only.
-func listenAt(cfg *torrent.ClientConfig, name string) error {
+// listenAt has the client listen at an address, or at those of an interface, and speak to peers of their kind only. It returns what it
+// listens at: an address, or one of each kind.
+func listenAt(cfg *torrent.ClientConfig, name string) ([]netip.Addr, error) {
 	var ips []netip.Addr
 	if ip, err := netip.ParseAddr(name); err == nil {
 		ips = append(ips, ip)
 	} else {
 		i, err := net.InterfaceByName(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		addrs, err := i.Addrs()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, a := range addrs {
 			if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
@@ -130,18 +134,37 @@ func listenAt(cfg *torrent.ClientConfig, name string) error {
 			}
 		}
 	}
-	hosts := map[string]string{} // by the last character of the network
+	hosts := map[string]netip.Addr{} // by the last character of the network
 	for _, ip := range ips {
-		if ip.Is4() {
-			hosts["4"] = ip.String()
-		} else {
-			hosts["6"] = ip.String()
-		}
+		hosts[kindOf(ip)] = ip
 	}
 	if len(hosts) == 0 {
-		return fmt.Errorf("interface %s has no address", name)
+		return nil, fmt.Errorf("interface %s has no address", name)
 	}
-	cfg.DisableIPv4, cfg.DisableIPv6 = hosts["4"] == "", hosts["6"] == ""
-	cfg.ListenHost = func(network string) string { return hosts[network[len(network)-1:]] }
+	cfg.DisableIPv4, cfg.DisableIPv6 = !hosts["4"].IsValid(), !hosts["6"].IsValid()
+	cfg.ListenHost = func(network string) string { return hosts[network[len(network)-1:]].String() }
+	return slices.SortedFunc(maps.Values(hosts), netip.Addr.Compare), nil
+}
+
+// kindOf is the last character of the networks of an address.
+func kindOf(ip netip.Addr) string {
+	if ip.Is4() {
+		return "4"
+	}
+	return "6"
+}
+
+// interfaceOf is the interface with that name or address; nil: none.
+func interfaceOf(name string) *net.Interface {
+	all, _ := net.Interfaces()
+	for _, i := range all {
+		addrs, _ := i.Addrs()
+		if i.Name == name || slices.ContainsFunc(addrs, func(a net.Addr) bool {
+			p, err := netip.ParsePrefix(a.String())
+			return err == nil && p.Addr().String() == name
+		}) {
+			return &i
+		}
+	}
 	return nil
 }

@@ -30,6 +30,7 @@ var (
 type filter struct {
 	reach   peers.Reach
 	blocked []peers.Range // sorted, none within another
+	homes   []netip.Addr  // where all connections come from, one address of a kind; nil: it does not matter
 
 	mu      sync.Mutex
 	liars   map[netip.Addr]bool
@@ -164,7 +165,29 @@ func (f *filter) dialTracker(ctx context.Context, network, address string) (net.
 		}
 		return nil
 	}}
-	return d.DialContext(ctx, network, address)
+	return f.dial(ctx, d, network, address)
+}
+
+// dial dials from where connections are to come from.
+func (f *filter) dial(ctx context.Context, d net.Dialer, network, address string) (c net.Conn, err error) {
+	if f.homes == nil {
+		return d.DialContext(ctx, network, address)
+	}
+	kinds := strings.TrimRight(network, "46")
+	err = net.UnknownNetworkError(network)
+	for _, home := range f.homes {
+		kind := kinds + kindOf(home)
+		if network != kinds && network != kind {
+			continue
+		}
+		if d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(home, 0)); kinds == "udp" {
+			d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(home, 0))
+		}
+		if c, err = d.DialContext(ctx, kind, address); err == nil {
+			break
+		}
+	}
+	return c, err
 }
 
 // packets returns what opens the socket to a UDP tracker. refused, unless it is nil, is called when the tracker's machine says that

@@ -4,32 +4,37 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/anacrolix/torrent"
-	"golang.org/x/time/rate"
 )
 
-// gate is where connections of peers come in and go out: it counts them, and wakes the torrent that an unencrypted handshake
-// names before the client reads it.
+// mostPeers are connections of peers, of the worker's 1,024 descriptors: files, trackers and names need the others.
+const mostPeers = 700
+
+// gate is where connections of peers come in and go out. It counts them: one address has no more than a quarter of the places. It
+// wakes the torrent that an unencrypted handshake names before the client reads it.
 type gate struct {
-	s       *seeder
-	most    int64
-	open    atomic.Int64
-	limiter *rate.Limiter // of uploads
-	dialer  net.Dialer
-	doors   []net.Listener
+	client *torrent.Client
+	filter *filter
+	wake   func(hash [20]byte) // nil: no torrent sleeps
+	most   int
+	doors  []net.Listener
+
+	mu   sync.Mutex
+	open int
+	from map[netip.Addr]int // how many of them; of IPv6 by network
 }
 
 var errFull = errors.New("as many peers as may be are connected")
 
-// openGate listens, at the same port for both kinds of addresses.
-func openGate(s *seeder, cfg *torrent.ClientConfig, port, most int) (*gate, error) {
-	g := &gate{s: s, most: int64(most), limiter: cfg.UploadRateLimiter, dialer: net.Dialer{KeepAlive: -1}}
+// openGate has the client listen, at the same port for both kinds of addresses, and dial.
+func openGate(client *torrent.Client, cfg *torrent.ClientConfig, f *filter, port, most int, wake func([20]byte)) (*gate, error) {
+	g := &gate{client: client, filter: f, wake: wake, most: most, from: map[netip.Addr]int{}}
 	any := port == 0
 	for try := 0; ; try++ {
 		err := g.listen(cfg, port)
@@ -42,11 +47,11 @@ func openGate(s *seeder, cfg *torrent.ClientConfig, port, most int) (*gate, erro
 		}
 	}
 	for _, d := range g.doors {
-		s.client.AddListener(door{d, g})
+		client.AddListener(door{d, g})
 	}
 	for network, off := range map[string]bool{"tcp4": cfg.DisableIPv4, "tcp6": cfg.DisableIPv6} {
 		if !off {
-			s.client.AddDialer(torrent.NetworkDialer{Network: network, Dialer: g})
+			client.AddDialer(torrent.NetworkDialer{Network: network, Dialer: g})
 		}
 	}
 	return g, nil
@@ -79,22 +84,53 @@ func (g *gate) close() {
 	}
 }
 
+// peers counts those who are connected.
+func (g *gate) peers() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.open
+}
+
 // enter counts a connection, if it may be.
 func (g *gate) enter(c net.Conn) (*visit, error) {
-	if g.open.Add(1) > g.most {
-		g.open.Add(-1)
+	var ip netip.Addr
+	if at, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		ip = at.AddrPort().Addr().Unmap()
+	}
+	whose := ip
+	if ip.Is6() {
+		whose = netip.PrefixFrom(ip, 64).Masked().Addr()
+	}
+	g.mu.Lock()
+	full := g.open >= g.most || g.from[whose] >= (g.most+3)/4 && !ip.IsLoopback()
+	if !full {
+		g.open++
+		g.from[whose]++
+	}
+	g.mu.Unlock()
+	if full {
 		c.Close()
 		return nil, errFull
 	}
-	return &visit{Conn: c, g: g}, nil
+	return &visit{Conn: c, g: g, whose: whose, known: g.wake == nil}, nil
+}
+
+// exit counts it no more.
+func (g *gate) exit(whose netip.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.open--
+	if g.from[whose]--; g.from[whose] == 0 {
+		delete(g.from, whose)
+	}
 }
 
 // DialContext dials peers.
 func (g *gate) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	if g.open.Load() >= g.most {
+	if g.peers() >= g.most {
 		return nil, errFull
 	}
-	c, err := g.dialer.DialContext(ctx, network, address)
+	c, err := g.filter.dial(ctx, net.Dialer{KeepAlive: -1}, network, address)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +153,7 @@ func (d door) Accept() (net.Conn, error) {
 	for {
 		c, err := d.Listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
-			<-d.g.s.client.Closed()
+			<-d.g.client.Closed()
 			return nil, err
 		}
 		if err != nil {
@@ -134,6 +170,7 @@ func (d door) Accept() (net.Conn, error) {
 type visit struct {
 	net.Conn
 	g     *gate
+	whose netip.Addr
 	head  []byte // what has come of a handshake
 	known bool   // whom they want
 	once  sync.Once
@@ -155,7 +192,7 @@ func (v *visit) Read(p []byte) (int, error) {
 			v.known = true // it is encrypted
 		case len(v.head) == hashEnd:
 			v.known = true
-			v.g.s.wake([20]byte(v.head[hashBegin:]))
+			v.g.wake([20]byte(v.head[hashBegin:]))
 		}
 		if v.known {
 			v.head = nil
@@ -165,6 +202,6 @@ func (v *visit) Read(p []byte) (int, error) {
 }
 
 func (v *visit) Close() error {
-	v.once.Do(func() { v.g.open.Add(-1) })
+	v.once.Do(func() { v.g.exit(v.whose) })
 	return v.Conn.Close()
 }

@@ -82,15 +82,35 @@ func TestEncryption(t *testing.T) {
 	}
 }
 
+// Who is to listen at an address speaks to peers and trackers from there.
 func TestListenAt(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 5<<20, mirrortest.Config{}, metainfo.V1, 0)
-	s.during(t, func(_ *fetcher.Fetcher, o *peers.Options) { o.Interface = "127.0.0.3" }, func(worker netip.AddrPort) {
+	s.buildFor(metainfo.V1, 0, []string{s.tracker.HTTP}, []string{s.tracker.UDP})
+	at := netip.MustParseAddr("127.0.0.3")
+	p := s.stranger(t, "127.0.0.42", s.tracker, nil)
+	from := func(who, whence netip.Addr) {
+		if whence != at {
+			t.Errorf("%v is spoken to from %v", who, whence)
+		}
+	}
+	s.during(t, func(_ *fetcher.Fetcher, o *peers.Options) { o.Interface = at.String() }, func(worker netip.AddrPort) {
 		if s.greets(t, "127.0.0.1", worker) {
 			t.Error("it listens at another address")
 		}
 		eventually(t, "it does not listen where it is to", func() bool {
-			return s.greets(t, "127.0.0.1", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), worker.Port()))
+			return s.greets(t, "127.0.0.1", netip.AddrPortFrom(at, worker.Port()))
 		})
+		eventually(t, "trackers or a peer are not met", func() bool { return len(s.tracker.Log()) > 1 && p.whence.Load() != nil })
+		from(p.at.Addr(), *p.whence.Load())
 	})
+	k := s.keep(t, "worker", func(p *peers.Seeding) { p.Options.Interface = at.String() })
+	p.whence.Store(nil)
+	k.Add(k.t)
+	eventually(t, "the seed does not meet the peer", func() bool { return p.whence.Load() != nil })
+	from(p.at.Addr(), *p.whence.Load())
+	k.stop()
+	for _, a := range s.tracker.Log() {
+		from(netip.MustParseAddr("127.0.0.1"), a.Peer.Addr())
+	}
 }

@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -25,9 +26,8 @@ const (
 
 // listenLocal speaks to those on the same network who look for what is seeded (BEP 14). Where that is not possible, nothing is lost.
 func (s *seeder) listenLocal(name string) {
-	ifi, _ := net.InterfaceByName(name)
 	group := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(localGroup))
-	in, err := net.ListenMulticastUDP("udp4", ifi, group)
+	in, err := net.ListenMulticastUDP("udp4", interfaceOf(name), group)
 	if err != nil {
 		return
 	}
@@ -47,12 +47,12 @@ func (s *seeder) listenLocal(name string) {
 			}
 		}
 	}()
-	go s.callLocal(group)
+	go s.callLocal()
 }
 
-// callLocal says what is seeded, if that is not much.
-func (s *seeder) callLocal(group *net.UDPAddr) {
-	out, err := net.DialUDP("udp4", nil, group)
+// callLocal says what is seeded, if that is not much. From its own address on, what it says goes out where that is.
+func (s *seeder) callLocal() {
+	out, err := s.filter.dial(context.Background(), net.Dialer{}, "udp4", localGroup)
 	if err != nil {
 		return
 	}

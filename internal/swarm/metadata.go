@@ -35,15 +35,10 @@ func findMetadata(link *peers.Link, start peers.Start) error {
 	}
 	turns := newTurns(e, start.Peers)
 	cfg.Callbacks.PeerConnAdded = append(cfg.Callbacks.PeerConnAdded, turns.met)
-	if e.client, err = torrent.NewClient(cfg); err != nil {
+	if err := e.enter(cfg, start.Options, false); err != nil {
 		return err
 	}
-	defer e.client.Close()
-	if start.Options.DHT {
-		if _, err := joinDHT(e.client, cfg); err != nil {
-			return err
-		}
-	}
+	defer e.exit()
 	opts := torrent.AddTorrentOpts{DeferStorageOpen: true, DisallowDataUpload: true, DisallowDataDownload: true}
 	if m.InfoHashV1 != "" {
 		hex.Decode(opts.InfoHash[:], []byte(m.InfoHashV1))

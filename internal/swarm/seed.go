@@ -15,6 +15,7 @@ import (
 	"github.com/anacrolix/torrent"
 	"github.com/anacrolix/torrent/metainfo"
 	pp "github.com/anacrolix/torrent/peer_protocol"
+	"golang.org/x/time/rate"
 
 	ours "torrent-xfer/metainfo"
 
@@ -24,7 +25,6 @@ import (
 const (
 	seedMemory   = 160 << 20 // what the library is told to keep below: many peers at once need more than a download
 	allPeers     = 200
-	mostPeers    = 700              // of the worker's 1,024 descriptors; files, trackers and names need the others
 	mostAwake    = 300              // torrents that the client knows
 	mostMetainfo = ours.MaxSize     // bytes of theirs together: the client makes some ten times that of it
 	idleAfter    = time.Minute      // without a peer a torrent leaves the client again
@@ -38,14 +38,15 @@ const (
 // hundred KiB. All the others are an info hash and a place in the queue of a tracker; a peer's first words, the local network or the
 // tracker wake them.
 type seeder struct {
-	link   *peers.Link
-	files  *shelf
-	client *torrent.Client
-	filter *filter
-	gate   *gate
-	spread *rounds
-	closed chan struct{}
-	linger time.Duration
+	link    *peers.Link
+	files   *shelf
+	client  *torrent.Client
+	filter  *filter
+	gate    *gate
+	limiter *rate.Limiter // of uploads
+	spread  *rounds
+	closed  chan struct{}
+	linger  time.Duration
 
 	mu       sync.RWMutex
 	known    map[[20]byte]*content // by both info hashes
@@ -115,7 +116,7 @@ func (s *seeder) open(o peers.Options, reach peers.Reach) error {
 	}
 	most = min(most, mostPeers)
 	cfg.EstablishedConnsPerTorrent = min(most, defaultPeers)
-	cfg.DisableTCP, cfg.AlwaysWantConns = true, true // connections come through the gate, whether or not there is a torrent
+	cfg.AlwaysWantConns = true // whether or not there is a torrent
 	cfg.PeriodicallyAnnounceTorrentsToDht = false
 	cfg.DropDuplicatePeerIds = true
 	cfg.Callbacks.ReceiveEncryptedHandshakeSkeys = s.secrets
@@ -128,7 +129,8 @@ func (s *seeder) open(o peers.Options, reach peers.Reach) error {
 	if s.client, err = torrent.NewClient(cfg); err != nil {
 		return err
 	}
-	if s.gate, err = openGate(s, cfg, o.Port, most); err != nil {
+	s.limiter = cfg.UploadRateLimiter
+	if s.gate, err = openGate(s.client, cfg, f, o.Port, most, func(hash [20]byte) { s.wake(hash) }); err != nil {
 		s.client.Close()
 		return err
 	}
@@ -210,7 +212,7 @@ func (s *seeder) drop(c *content, why error) {
 }
 
 func (s *seeder) limit(bytesPerSecond int64) {
-	l := s.gate.limiter
+	l := s.limiter
 	limit, burst := uploadRate(bytesPerSecond)
 	l.SetBurst(burst)
 	l.SetLimit(limit)
@@ -437,7 +439,7 @@ func (s *seeder) report() {
 func (s *seeder) look() (r peers.Report, idle []*content) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r = peers.Report{Port: s.client.LocalPort(), Peers: int(s.gate.open.Load()), Uploaded: s.uploaded}
+	r = peers.Report{Port: s.client.LocalPort(), Peers: s.gate.peers(), Uploaded: s.uploaded}
 	now := time.Now()
 	for c := range s.active {
 		conns := len(c.torrent.PeerConns())

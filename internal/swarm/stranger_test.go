@@ -23,6 +23,7 @@ type stranger struct {
 	at          netip.AddrPort
 	plain, dark atomic.Int64                   // connections that began so, or with something else
 	open        atomic.Int64                   // connections that are open
+	whence      atomic.Pointer[netip.Addr]     // the last one came from
 	extended    func(c net.Conn, hello []byte) // what it does about an extended handshake (BEP 10); nil: nothing
 }
 
@@ -50,6 +51,7 @@ func (s *site) stranger(t testing.TB, ip string, known *trackertest.Tracker, ext
 
 func (p *stranger) meet(c net.Conn) {
 	defer c.Close()
+	p.whence.Store(new(c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()))
 	r := bufio.NewReader(c)
 	var hello [68]byte
 	if _, err := io.ReadFull(r, hello[:len(plainHello)]); err != nil {

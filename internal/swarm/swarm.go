@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -45,6 +44,7 @@ type engine struct {
 	torrent *torrent.Torrent
 	info    *metainfo.Info
 	size    int64
+	gate    *gate
 	filter  *filter
 	port    uint16 // that peers connect to
 	udp     string // network of UDP trackers
@@ -142,20 +142,14 @@ func (e *engine) open(ctx context.Context, start peers.Start) error {
 	if err != nil {
 		return err
 	}
-	if e.client, err = torrent.NewClient(cfg); err != nil {
+	if err := e.enter(cfg, start.Options, private); err != nil {
 		return err
-	}
-	if start.Options.DHT && !private {
-		if _, err := joinDHT(e.client, cfg); err != nil {
-			e.client.Close()
-			return err
-		}
 	}
 	spec.DisableInitialPieceCheck = true
 	spec.Trackers, spec.Webseeds, spec.Sources, spec.DhtNodes = nil, nil, nil, nil
 	t, _, err := e.client.AddTorrentSpec(spec)
 	if err != nil {
-		e.client.Close()
+		e.exit()
 		return err
 	}
 	t.SetOnWriteChunkError(func(error) {}) // a block that came too late is no reason to stop
@@ -180,6 +174,27 @@ func (e *engine) open(ctx context.Context, start peers.Start) error {
 	return e.link.Note("listening at port " + strconv.Itoa(e.client.LocalPort()))
 }
 
+// enter starts the client where peers find it.
+func (e *engine) enter(cfg *torrent.ClientConfig, o peers.Options, private bool) (err error) {
+	if e.client, err = torrent.NewClient(cfg); err != nil {
+		return err
+	}
+	if e.gate, err = openGate(e.client, cfg, e.filter, o.Port, mostPeers, nil); err == nil && o.DHT && !private {
+		_, err = joinDHT(e.client, cfg)
+	}
+	if err != nil {
+		e.exit()
+	}
+	return err
+}
+
+func (e *engine) exit() {
+	if e.gate != nil {
+		e.gate.close()
+	}
+	e.client.Close()
+}
+
 // setOut prepares what announces need.
 func (e *engine) setOut(cfg *torrent.ClientConfig, t *torrent.Torrent, hashes [][20]byte, agent string) {
 	e.torrent, e.hashes, e.port = t, hashes, uint16(e.client.LocalPort())
@@ -202,8 +217,8 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 	}
 	if !o.NoLPD && !private {
 		cfg.LocalServiceDiscovery = &torrent.LocalServiceDiscoveryConfig{}
-		if _, err := net.InterfaceByName(o.Interface); err == nil {
-			cfg.LocalServiceDiscovery.Ifi = o.Interface
+		if i := interfaceOf(o.Interface); i != nil {
+			cfg.LocalServiceDiscovery.Ifi = i.Name
 		}
 	}
 	cfg.EstablishedConnsPerTorrent = defaultPeers
@@ -474,6 +489,6 @@ func (e *engine) close(linger time.Duration) {
 	e.mu.Unlock()
 	var told sync.WaitGroup
 	told.Go(func() { e.announcer.leave(complete, linger) })
-	e.client.Close()
+	e.exit()
 	told.Wait()
 }
