@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -41,12 +43,26 @@ func startTracker(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(t.Close)
 	ts.Setenv(args[0], t.HTTP)
 	ts.Setenv(args[0]+"_UDP", t.UDP)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	ts.Setenv(args[0]+"_PORT", port)
+	ts.Setenv(args[0]+"_PORT", freePort(ts))
 	ts.Value(mirrorKey{}).(*mirrorSet).trackers[args[0]] = t
+}
+
+// freePort is one that nobody listens at, below those that the kernel gives to whoever asks for any.
+func freePort(ts *testscript.TestScript) string {
+	for range 100 {
+		port := strconv.Itoa(10_000 + rand.IntN(20_000))
+		l, err := net.Listen("tcp", ":"+port)
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		if pc, err := net.ListenPacket("udp", ":"+port); err == nil {
+			pc.Close()
+			return port
+		}
+	}
+	ts.Fatalf("there are no free ports")
+	return ""
 }
 
 // startSeeder is "seeder NAME TORRENT DIR [TRACKER]": it starts libtorrent, which has what TORRENT is of in DIR, sets $NAME to its

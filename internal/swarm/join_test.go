@@ -128,14 +128,8 @@ func (s *site) aria2(t *testing.T, seeds bool) (dir string) {
 	if _, err := exec.LookPath("aria2c"); err != nil {
 		leaveOut(t, "aria2c is not installed")
 	}
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
 	dir = s.others(t, seeds)
-	cmd := exec.Command("aria2c", "--no-conf", "--quiet", "--dir", dir, "--listen-port", port, "--enable-dht=false", "--bt-enable-lpd=false",
+	cmd := exec.Command("aria2c", "--no-conf", "--quiet", "--dir", dir, "--listen-port", "10000-30000", "--enable-dht=false", "--bt-enable-lpd=false",
 		"--check-integrity=true", "--allow-overwrite=true", "--seed-ratio=0", "--file-allocation=none", s.given(t, dir))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
