@@ -146,11 +146,7 @@ func aimAtTorrent(env Env, s settings, text string) (*torrentJob, error) {
 		}
 		t.url = &url.URL{Scheme: "file", Path: env.path(text)}
 	}
-	via := t.url
-	if via.Host == "" {
-		via = &url.URL{Scheme: "https", Host: "peers.invalid"}
-	}
-	if t.settings.peers.when != "always" && proxied(env, via) {
+	if t.settings.peers.when != "always" && t.proxied() {
 		return t, nil
 	}
 	var err error
@@ -164,6 +160,15 @@ func aimAtTorrent(env Env, s settings, text string) (*torrentJob, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// proxied tells whether the torrent is asked for through a proxy or, if it is here, whether anything would be.
+func (t *torrentJob) proxied() bool {
+	via := t.url
+	if via.Host == "" {
+		via = &url.URL{Scheme: "https", Host: "peers.invalid"}
+	}
+	return proxied(t.env, via)
 }
 
 // isMagnet tells a magnet link from the name of a file.
@@ -224,7 +229,7 @@ func (t *torrentJob) bring(dir string) error {
 	if err := t.checkReport(); err != nil {
 		return err
 	}
-	seeds := dialSeeder(t.env, t.settings, t.url.Host != "" && proxied(t.env, t.url))
+	seeds := dialSeeder(t.env, t.settings, t.proxied())
 	defer seeds.close()
 	t.makes = true
 	t.confine(fetcher.Request{Dest: t.env.path(t.dest)}, t.with, false, slog.New(slog.DiscardHandler))

@@ -202,7 +202,8 @@ func loadSettings(env Env, c *cli.Context, verb string) (settings, error) {
 	}
 	for _, f := range files {
 		p, err := readConfig(f)
-		if !named && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOTDIR)) {
+		unreadable := errors.Is(err, fs.ErrPermission) && verb != cmdDaemon // without its limits a daemon does more than it may
+		if !named && (errors.Is(err, fs.ErrNotExist) || unreadable || errors.Is(err, syscall.ENOTDIR)) {
 			continue
 		}
 		if err != nil {

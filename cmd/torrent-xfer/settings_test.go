@@ -1,10 +1,14 @@
 package main
 
 import (
+	"errors"
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -120,6 +124,30 @@ func TestSettingsElsewhere(t *testing.T) {
 		if _, err := loadSettings(env, c, cmdDaemon); err == nil {
 			t.Errorf("%s is no error", text)
 		}
+	}
+}
+
+// What a daemon may not read is no reason for it to know no limits; to a download, which is run by anybody, it says nothing.
+func TestUnreadableConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "torrent-xfer.toml"), []byte("quiet = true"), 0), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if os.Getuid() == 0 { // who may read all; this thread no more
+		runtime.LockOSThread()
+		if err := syscall.Setfsuid(65534); err != nil {
+			t.Fatal(err)
+		}
+		defer runtime.UnlockOSThread()
+		defer syscall.Setfsuid(0)
+	}
+	env := Env{UID: 1, Environ: []string{"XDG_CONFIG_HOME=" + dir}}
+	c := cli.NewContext(cli.NewApp(), flag.NewFlagSet("", flag.ContinueOnError), nil)
+	if _, err := loadSettings(env, c, cmdFetch); err != nil {
+		t.Errorf("a download: %v", err)
+	}
+	if _, err := loadSettings(env, c, cmdDaemon); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("the daemon: %v", err)
 	}
 }
 
