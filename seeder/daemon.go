@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
@@ -326,7 +327,9 @@ func (d *Daemon) recheck(ctx context.Context, id ID) {
 		d.blame(e.Name, "dropped for a while: "+err.Error())
 	case !errors.Is(err, ErrUnknown):
 		d.withdraw(id)
-		d.blame(e.Name, "dropped: "+err.Error())
+		if e.Path == "" || !errors.Is(err, fs.ErrNotExist) { // who cleans his cache has no problem
+			d.blame(e.Name, "dropped: "+err.Error())
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ func daemonSettingsTable() []setting {
 	}
 	return []setting{
 		{name: "library", value: true, lasting: true, verbs: verbs,
-			usage: "keep files in `DIR` (default: /var/lib/torrent-xfer for root, $XDG_STATE_HOME/torrent-xfer)",
+			usage: "keep files in `DIR` (default: /var/lib/torrent-xfer/library for root, $XDG_STATE_HOME/torrent-xfer/library)",
 			set:   func(s *settings, v string) error { s.daemon.library = v; return notEmpty(v) }},
 		{name: "user", value: true, lasting: true, verbs: verbs, usage: "become `NAME` if started as root (default: " + daemonUser + ")",
 			set: func(s *settings, v string) error { s.daemon.user = v; return notEmpty(v) }},
@@ -114,7 +114,7 @@ func daemonCommand(env Env, c *cli.Context) error {
 	log := slog.New(slog.NewTextHandler(env.Stderr, &slog.HandlerOptions{Level: level}))
 	with, err := newCompany(env, s)
 	if errors.Is(err, errNoWorker) {
-		return &failure{status: exitFailed, err: fmt.Errorf("no peers: %w", err), next: "install " + workerName + " beside torrent-xfer"}
+		return noWorker("", err)
 	}
 	if err != nil {
 		return err
@@ -122,18 +122,15 @@ func daemonCommand(env Env, c *cli.Context) error {
 	if with == nil {
 		return usageError("--peers never leaves the daemon nothing to do")
 	}
-	fail := func(err error) error {
-		return &failure{status: exitFailed, err: err, next: "see torrent-xfer daemon --help"}
-	}
 	control, err := openControl(env, s)
 	if err != nil {
-		return fail(err)
+		return daemonFailure(err)
 	}
 	defer control.Close()
 	var metrics net.Listener
 	if s.daemon.metrics != "" {
 		if metrics, err = openMetrics(s.daemon.metrics); err != nil {
-			return fail(fmt.Errorf("metrics: %w", err))
+			return daemonFailure(fmt.Errorf("metrics: %w", err))
 		}
 		defer metrics.Close()
 	}
@@ -142,11 +139,11 @@ func daemonCommand(env Env, c *cli.Context) error {
 		return err
 	}
 	if err := settle(env, s, place); err != nil {
-		return fail(err)
+		return daemonFailure(err)
 	}
 	library, stale, err := seeder.OpenLibrary(place)
 	if err != nil {
-		return fail(err)
+		return daemonFailure(err)
 	}
 	defer library.Close()
 	d := &seeder.Daemon{Library: library, Stale: stale, Log: log}
@@ -177,9 +174,25 @@ func daemonCommand(env Env, c *cli.Context) error {
 	}
 	notify(env, "READY=1")
 	if err := d.Run(ctx, config, control); err != nil {
-		return fail(err)
+		return daemonFailure(err)
 	}
 	return nil
+}
+
+// daemonFailure is the failure of a daemon that could not begin, or go on.
+func daemonFailure(err error) error {
+	var f *failure
+	switch {
+	case errors.As(err, &f):
+		return err
+	case errors.Is(err, fs.ErrPermission):
+		return &failure{status: exitFailed, err: err, next: "check whose place that is, or name another one"}
+	case errors.Is(err, seeder.ErrLocked):
+		return &failure{status: exitFailed, err: err, next: "end the daemon whose it is, or name another one with --library"}
+	case strings.Contains(err.Error(), syscall.EADDRINUSE.Error()): // perhaps the worker's words
+		return &failure{status: exitFailed, err: err, next: "end who listens there, or choose another place"}
+	}
+	return &failure{status: exitFailed, err: err, next: "run it again with --verbose"}
 }
 
 // loadDaemon reads what the daemon goes by.

@@ -120,6 +120,24 @@ func awaitStatus(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// awaitLog is "logged PATTERN": it waits until the daemon has logged what the expression says.
+func awaitLog(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: logged PATTERN")
+	}
+	want := regexp.MustCompile(args[0])
+	for end := time.Now().Add(longWait); ; time.Sleep(20 * time.Millisecond) {
+		text, err := os.ReadFile(ts.MkAbs("daemon.log"))
+		ts.Check(err)
+		if want.Match(text) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("the log is\n%s", text)
+		}
+	}
+}
+
 // getByUnix is "get SOCKET PATH": the answer of the HTTP server at a unix socket is what follows is about, a failure if it is not 200.
 func getByUnix(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {

@@ -154,7 +154,7 @@ func aimAtTorrent(env Env, s settings, text string) (*torrentJob, error) {
 		t.with.always = true
 	}
 	if errors.Is(err, errNoWorker) && (t.link != nil && t.link.Sources == nil || t.settings.peers.when == "always") {
-		return nil, &failure{status: exitFailed, file: t.name(), err: fmt.Errorf("no peers: %w", err), next: "install " + workerName + " beside torrent-xfer"}
+		return nil, noWorker(t.name(), err)
 	}
 	if !errors.Is(err, errNoWorker) && err != nil {
 		return nil, err

@@ -98,6 +98,7 @@ func TestScripts(t *testing.T) {
 			"mktorrent": makeTorrent,
 			"daemon":    runDaemon,
 			"await":     awaitStatus,
+			"logged":    awaitLog,
 			"get":       getByUnix,
 		},
 	})

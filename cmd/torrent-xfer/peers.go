@@ -62,7 +62,7 @@ func peersSettingsTable(joining []string, seeding ...string) []setting {
 			set: func(s *settings, v string) error {
 				return parseBytes(strings.TrimSuffix(v, "/s"), &s.peers.options.LimitUpload)
 			}},
-		{name: "max-peers", value: true, lasting: true, verbs: verbs, usage: "be connected with `N` peers at once at most (default: 50)",
+		{name: "max-peers", value: true, lasting: true, verbs: verbs, usage: "be connected with `N` peers at once at most (default: 50, to seed 200)",
 			set: func(s *settings, v string) (err error) {
 				n := &s.peers.options.MaxPeers
 				if *n, err = strconv.Atoi(v); err != nil || *n < 1 {
