@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -29,7 +30,8 @@ type Seeding struct {
 	Reach   Reach   // of all torrents
 
 	// Open opens content for reading, because peers want it; file is its number among the files of the torrent that are no
-	// padding, the only one being 0. It is called by several goroutines. The worker gets the descriptor; it is closed here.
+	// padding, the only one being 0. It is called by several goroutines. The worker gets the descriptor; it is closed here. After an
+	// error that says something of the file, and not only of this machine at present, the torrent is dropped.
 	Open    func(id [20]byte, file int) (*os.File, error)
 	Dropped func(id [20]byte, why error) // told of content that cannot be read or has changed, once; may be nil
 	Log     *slog.Logger                 // nil: silent
@@ -433,9 +435,19 @@ func (s *Seeding) open(id [20]byte, file int) (*os.File, error) {
 	if !ok {
 		return nil, errors.New("not offered")
 	}
-	return s.Open(id, file)
+	f, err := s.Open(id, file)
+	if err != nil && !passes(err) {
+		s.dropped(id, err.Error())
+	}
+	return f, err
 }
 
+// passes reports whether an error says nothing of the file: a later try may go well.
+func passes(err error) bool {
+	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EIO}, func(e error) bool { return errors.Is(err, e) })
+}
+
+// dropped has a torrent not offered any more.
 func (s *Seeding) dropped(id [20]byte, why string) {
 	s.mu.Lock()
 	o := s.torrents[id]
@@ -444,6 +456,7 @@ func (s *Seeding) dropped(id [20]byte, why string) {
 		return
 	}
 	o.status.Dropped, o.status.Peers, o.status.Problem = true, 0, why
+	s.send(kindRemove, id[:])
 	s.mu.Unlock()
 	if s.Log != nil {
 		s.Log.Warn("not offered any more", "torrent", fmt.Sprintf("%x", id), "why", why)

@@ -268,7 +268,9 @@ type seedPiece struct {
 
 func (p seedPiece) ReadAt(b []byte, off int64) (int, error) {
 	if err := p.d.read(b, p.from+off); err != nil {
-		go p.d.s.drop(p.d.c, err) // not here: the client may hold its lock
+		if errors.Is(err, errContentChanged) { // any other error may pass, or is known to who opens files
+			go p.d.s.drop(p.d.c, err) // not here: the client may hold its lock
+		}
 		return 0, err
 	}
 	return len(b), nil
