@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"slices"
 	"sync"
@@ -20,6 +21,7 @@ const (
 	peersWanted      = 200
 	leastInterval    = time.Minute // between two announces
 	mostInterval     = 24 * time.Hour
+	nextTracker      = time.Second      // until the next of a tier is asked too
 	failedInterval   = 10 * time.Second // after the first failure; twice that after the next
 	mostFailed       = time.Hour
 )
@@ -32,7 +34,6 @@ type announcer struct {
 	slots chan struct{}
 
 	mu    sync.Mutex
-	asked map[string]bool
 	heard map[place]bool // where we are known, or may be
 	first string         // the tracker of the torrent's own host that answered first
 }
@@ -44,21 +45,31 @@ type place struct {
 }
 
 func newAnnouncer(e *engine, agent string) *announcer {
-	return &announcer{e: e, agent: agent, slots: make(chan struct{}, announcesAtOnce), asked: map[string]bool{}, heard: map[place]bool{}}
+	return &announcer{e: e, agent: agent, slots: make(chan struct{}, announcesAtOnce), heard: map[place]bool{}}
 }
 
-// follow announces to trackers until ctx ends.
-func (a *announcer) follow(ctx context.Context, urls []string) {
-	for _, u := range urls {
-		a.mu.Lock()
-		known := a.asked[u]
-		a.asked[u] = true
-		a.mu.Unlock()
-		if known {
+// follow announces to one tracker of each tier until ctx ends (BEP 12), if the torrent is private to one of all (BEP 27).
+func (a *announcer) follow(ctx context.Context, tiers [][]string, private bool) {
+	patience := nextTracker
+	if private {
+		tiers, patience = [][]string{slices.Concat(tiers...)}, math.MaxInt64
+	}
+	a.mu.Lock()
+	first := a.first
+	a.mu.Unlock()
+	known := map[string]bool{}
+	for _, tier := range tiers {
+		if slices.Contains(tier, first) {
 			continue
 		}
-		for _, hash := range a.e.hashes {
-			go a.keep(ctx, place{u, hash}, tracker.Started, 0)
+		tier = slices.DeleteFunc(slices.Clone(tier), func(u string) bool { return known[u] })
+		for _, u := range tier {
+			known[u] = true
+		}
+		if len(tier) > 0 {
+			for _, hash := range a.e.hashes {
+				go a.stay(ctx, tier, hash, patience, 0)
+			}
 		}
 	}
 }
@@ -81,7 +92,7 @@ func (a *announcer) followFirst(ctx context.Context, urls []string) (over <-chan
 				a.mu.Lock()
 				kept := a.first == ""
 				if kept {
-					a.first, a.asked[u] = u, true
+					a.first = u
 				}
 				a.mu.Unlock()
 				if !kept {
@@ -89,9 +100,11 @@ func (a *announcer) followFirst(ctx context.Context, urls []string) (over <-chan
 				}
 				answer()
 				a.e.link.Heard(u)
-				go a.keep(ctx, at, tracker.None, interval)
-				for _, hash := range a.e.hashes[1:] {
-					go a.keep(ctx, place{u, hash}, tracker.Started, 0)
+				for i, hash := range a.e.hashes {
+					if i > 0 {
+						interval = 0
+					}
+					go a.stay(ctx, []string{u}, hash, nextTracker, interval)
 				}
 			})
 		}
@@ -100,22 +113,64 @@ func (a *announcer) followFirst(ctx context.Context, urls []string) (over <-chan
 	return answered.Done()
 }
 
-// keep announces after that time, and then again and again.
-func (a *announcer) keep(ctx context.Context, at place, event tracker.AnnounceEvent, after time.Duration) {
-	failed := failedInterval
+// stay announces to one tracker of a tier at a time, again and again, to the next once that fails. after: the first of them was
+// announced to and wants that again after so long; 0: it was not.
+func (a *announcer) stay(ctx context.Context, tier []string, hash [20]byte, patience, after time.Duration) {
+	at, failed := 0, failedInterval
+	if after == 0 {
+		at, after = a.choose(ctx, tier, hash, patience, at)
+	}
 	for {
+		wait := after
+		if after == 0 {
+			wait, failed = failed, min(2*failed, mostFailed)
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(after):
+		case <-time.After(wait):
 		}
-		interval, err := a.announce(ctx, at, event, false)
-		if err != nil {
-			after, failed = failed, min(2*failed, mostFailed)
+		if after == 0 {
+			at, after = a.choose(ctx, tier, hash, patience, at)
 			continue
 		}
-		after, event, failed = interval, tracker.None, failedInterval
+		var err error
+		if after, err = a.announce(ctx, place{tier[at], hash}, tracker.None, false); err != nil {
+			at, failed = (at+1)%len(tier), failedInterval
+		}
 	}
+}
+
+// choose announces to the trackers of a tier, from at on, until one answers: to the next once one fails, or takes longer than patience.
+// It returns which that was, and when to announce there again; 0: none answers.
+func (a *announcer) choose(ctx context.Context, tier []string, hash [20]byte, patience time.Duration, at int) (int, time.Duration) {
+	type answer struct {
+		at    int
+		after time.Duration // 0: none
+	}
+	answers := make(chan answer, len(tier))
+	for asked, failed := 0, 0; failed < len(tier); {
+		var late <-chan time.Time
+		if asked < len(tier) {
+			go func(i int) {
+				after, _ := a.announce(ctx, place{tier[i], hash}, tracker.Started, false)
+				answers <- answer{i, after}
+			}((at + asked) % len(tier))
+			asked++
+			late = time.After(patience)
+		}
+		select {
+		case got := <-answers:
+			if got.after > 0 {
+				return got.at, got.after
+			}
+			failed++
+		case <-late:
+		case <-ctx.Done():
+			return at, 0
+		}
+	}
+	return at, 0
 }
 
 // leave tells all who know us that the file is complete, if it is, and that we leave.

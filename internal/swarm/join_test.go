@@ -309,6 +309,37 @@ func TestLeavesSlowTracker(t *testing.T) {
 	eventually(t, "the tracker is left without a word", left.Load)
 }
 
+// A tracker that does not answer holds up the others of its tier for a moment only. Of a private torrent's trackers one at a time is
+// announced to.
+func TestTiers(t *testing.T) {
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	t.Cleanup(silent.Close)
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	for _, private := range []bool{false, true} {
+		t.Run(fmt.Sprint(private), func(t *testing.T) {
+			s := newSite(t, 5<<20, mirrortest.Config{}, metainfo.V1, 0)
+			other, err := trackertest.Start()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(other.Close)
+			tiers := [][]string{{silent.URL, s.tracker.HTTP}, {other.HTTP}}
+			if private {
+				tiers[0][0] = gone.URL
+			}
+			s.buildAs(metainfo.V1, 0, metainfo.BuildOptions{Trackers: tiers, Private: private})
+			s.hold(1<<20, func() bool { return s.tracker.Started() > 0 && (private || other.Started() > 0) })
+			if _, err := s.fetch(within(t), "worker", nil); err != nil {
+				t.Fatal(err)
+			}
+			if private && len(other.Log()) > 0 {
+				t.Error("two trackers of a private torrent are announced to")
+			}
+		})
+	}
+}
+
 func TestNoTorrentNoPeers(t *testing.T) {
 	s := newSite(t, 5<<20, mirrortest.Config{}, metainfo.V1, 0)
 	joined := false

@@ -58,7 +58,7 @@ func findMetadata(link *peers.Link, start peers.Start) error {
 		hashes = append(hashes, *opts.InfoHashV2.Value.ToShort())
 	}
 	e.setOut(cfg, t, hashes, start.Options.UserAgent)
-	go e.announcer.follow(ctx, flat(start.Trackers...))
+	go e.announcer.follow(ctx, tiersOf(start.Trackers), false)
 	go addPeers(t, start.Peers)
 	over := make(chan error, 1)
 	go func() { over <- link.Listen(peers.Orders{}) }()

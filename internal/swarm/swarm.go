@@ -168,7 +168,7 @@ func (e *engine) open(ctx context.Context, start peers.Start) error {
 			case <-time.After(cmp.Or(max(0, start.Options.HeadStart), peers.DefaultHeadStart)):
 			}
 		}
-		e.announcer.follow(ctx, flat(start.Trackers...))
+		e.announcer.follow(ctx, tiersOf(start.Trackers), private)
 	}()
 	go addPeers(t, start.Peers)
 	return e.link.Note("listening at port " + strconv.Itoa(e.client.LocalPort()))
