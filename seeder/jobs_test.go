@@ -317,3 +317,28 @@ func TestAFileThatNobodyGotWaits(t *testing.T) {
 		t.Errorf("%s %v", text, err)
 	}
 }
+
+// A download of which nobody knows how long it is ends when it is over the budget.
+func TestDownloadsWithoutEndHaveOne(t *testing.T) {
+	d, _ := still(t, Config{Space: 100_000})
+	written := make(chan error, 1)
+	d.Download = func(ctx context.Context, _ Order, dest string, _ func([]byte)) error {
+		written <- os.WriteFile(dest+".part", make([]byte, 100_001), 0o600)
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	j, err := d.order(t.Context(), Order{URL: "http://host/endless"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	d.sweepJobs(time.Now())
+	if <-j.ended; !errors.Is(j.err, ErrRoom) {
+		t.Error(j.err)
+	}
+	if d.sweepJobs(time.Now()); d.Status().Space.Used > 100_000 {
+		t.Error("what came of it is still there")
+	}
+}
