@@ -184,3 +184,47 @@ func TestSystemdUnits(t *testing.T) {
 		t.Errorf("no user: %q", users)
 	}
 }
+
+// What the Debian package runs when it comes and goes makes the users and nothing else where systemd does not run, and has a daemon
+// end with its program where it does.
+func TestMaintainerScripts(t *testing.T) {
+	dir := openDir(t)
+	log := filepath.Join(dir, "log")
+	for _, name := range []string{"systemctl", "systemd-sysusers", "rm"} {
+		path := filepath.Join(dir, name)
+		write(t, path, []byte("#!/bin/sh\necho "+name+" \"$@\" >>"+log+"\n"))
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(script, arg string) string {
+		t.Helper()
+		write(t, log, nil)
+		text := string(read(t, filepath.Join("..", "..", "packaging", "debian", script)))
+		path := filepath.Join(dir, script)
+		write(t, path, []byte(strings.ReplaceAll(text, "/run/systemd/system", filepath.Join(dir, "booted"))))
+		cmd := command(t, dir, "/bin/sh", path, arg)
+		cmd.Env = []string{"PATH=" + dir}
+		must(t, cmd)
+		return string(read(t, log))
+	}
+	const gone = "rm -rf /var/lib/torrent-xfer /var/cache/torrent-xfer\n"
+	for _, booted := range []bool{false, true} {
+		want := map[string]string{"postinst configure": "systemd-sysusers torrent-xfer.conf\n", "prerm remove": "", "prerm upgrade": "",
+			"postrm remove": "", "postrm purge": gone}
+		if booted {
+			if err := os.Mkdir(filepath.Join(dir, "booted"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			want["postinst configure"] += "systemctl daemon-reload\nsystemctl try-restart torrent-xfer.socket torrent-xfer.service\n"
+			want["prerm remove"] = "systemctl --quiet disable --now torrent-xfer.socket torrent-xfer.service\nsystemctl stop torrent-xfer-publish@*.timer\n"
+			want["postrm remove"], want["postrm purge"] = "systemctl daemon-reload\n", "systemctl daemon-reload\n"+gone
+		}
+		for call, said := range want {
+			script, arg, _ := strings.Cut(call, " ")
+			if got := run(script, arg); got != said {
+				t.Errorf("%s, booted %v: %q instead of %q", call, booted, got, said)
+			}
+		}
+	}
+}
