@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	mostMemory = 1 << 30 // of the process; the library is told to keep below a tenth of it
+	mostMemory = 1 << 30 // of the process; Go is told to keep well below it
 	wantMemory = 80 << 20
 	mostFiles  = 1024 // descriptors, connections among them
 

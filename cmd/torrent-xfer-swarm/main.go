@@ -1,10 +1,11 @@
 // The resolver of libc would load libraries that the confinement does not let it read.
 //go:debug netdns=go
 
-// Command torrent-xfer-swarm speaks to the peers of one torrent for one download. torrent-xfer starts it once a torrent was
-// found; it is a program of its own so that the BitTorrent library, whatever becomes of it, costs the peers and not the file,
-// and so that torrent-xfer stays small without it. It takes no arguments: standard input is a socket to the download,
-// descriptor 3 the unfinished file, open for reading.
+// Command torrent-xfer-swarm speaks to peers: to those of one torrent for one download, to any who may have the torrent of a magnet
+// link, or to all who want finished files. torrent-xfer starts it when it has something to say to them; it is a program of its own
+// so that the BitTorrent library, whatever becomes of it, costs the peers and not the file, and so that torrent-xfer stays small
+// without it. It takes no arguments: standard input is a socket to torrent-xfer, descriptor 3 the unfinished file, open for reading,
+// or, for finished files, a socket over which they come.
 package main
 
 import (

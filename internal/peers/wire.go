@@ -72,7 +72,7 @@ type Options struct {
 	LimitUpload int64         `json:"limit_upload"` // bytes/s; <= 0: no limit
 	MaxPeers    int           `json:"max_peers"`    // connected at once; <= 0: 50
 	DHT         bool          `json:"dht"`          //
-	DHTNodes    []string      `json:"dht_nodes"`    // "host:port", beside the torrent's
+	DHTNodes    []string      `json:"dht_nodes"`    // "host:port", in place of the usual ones
 	NoLPD       bool          `json:"no_lpd"`       // no local discovery (BEP 14)
 	Encryption  string        `json:"encryption"`   // "require", "never", or "prefer" ("": the same)
 	Block       []string      `json:"block"`        // addresses and prefixes never to speak to
@@ -81,11 +81,12 @@ type Options struct {
 	HeadStart   time.Duration `json:"head_start"`   // of the trackers on the torrent's own host, and to find them; <= 0: 100 ms
 }
 
-const usualLinger = time.Second
+// DefaultLinger is what Options.Linger is by default, for the announces that the file is complete and that we leave.
+const DefaultLinger = time.Second
 
 func (o Options) linger() time.Duration {
 	if o.Linger <= 0 {
-		return usualLinger
+		return DefaultLinger
 	}
 	return o.Linger
 }

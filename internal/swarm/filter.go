@@ -85,21 +85,20 @@ func (f *filter) isBlocked(ip netip.Addr) bool {
 	return found || i > 0 && f.blocked[i-1].Contains(ip)
 }
 
-// onLink reports whether ip is on a network that this machine is connected to, and not the machine itself.
+// onLink reports whether ip is on a network that this machine is connected to; its own addresses there are, loopback is not.
 func onLink(ip netip.Addr) bool {
-	if ip.IsLoopback() {
-		return false
-	}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
-	}
+	return !ip.IsLoopback() && slices.ContainsFunc(networks(), func(n netip.Prefix) bool { return n.Contains(ip.WithZone("")) })
+}
+
+// networks are this machine's addresses, each with the network that it is in.
+func networks() (list []netip.Prefix) {
+	addrs, _ := net.InterfaceAddrs()
 	for _, a := range addrs {
-		if n, err := netip.ParsePrefix(a.String()); err == nil && n.Contains(ip.WithZone("")) {
-			return true
+		if n, err := netip.ParsePrefix(a.String()); err == nil {
+			list = append(list, netip.PrefixFrom(n.Addr().Unmap(), n.Bits()))
 		}
 	}
-	return false
+	return list
 }
 
 // ban reports whether the peer at "host:port" was not banned before.

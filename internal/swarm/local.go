@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -110,7 +111,7 @@ func parseLocal(data []byte) (port uint16, hashes [][20]byte) {
 
 // heard has the client speak to somebody who wants these torrents.
 func (s *seeder) heard(peer netip.AddrPort, hashes [][20]byte) {
-	if int(peer.Port()) == s.client.LocalPort() && isOurs(peer.Addr()) || !s.filter.mayBePeer(peer.Addr()) && !s.filter.reach.Private {
+	if int(peer.Port()) == s.client.LocalPort() && isOurs(peer.Addr()) || !s.filter.mayBePeer(peer.Addr()) {
 		return
 	}
 	for _, id := range hashes {
@@ -120,7 +121,7 @@ func (s *seeder) heard(peer netip.AddrPort, hashes [][20]byte) {
 		if c != nil && !c.private {
 			go func() {
 				if t := s.wake(id); t != nil {
-					t.AddPeers([]torrent.PeerInfo{{Addr: addrPort(peer), Source: torrent.PeerSourceLPD}})
+					t.AddPeers([]torrent.PeerInfo{{Addr: net.TCPAddrFromAddrPort(peer), Source: torrent.PeerSourceLPD}})
 				}
 			}()
 		}
@@ -128,16 +129,7 @@ func (s *seeder) heard(peer netip.AddrPort, hashes [][20]byte) {
 }
 
 func isOurs(ip netip.Addr) bool {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
-	}
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Unmap() == ip {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(networks(), func(n netip.Prefix) bool { return n.Addr() == ip })
 }
 
 // announceDHT tells the DHT what is seeded, one torrent after the other.

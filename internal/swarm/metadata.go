@@ -50,21 +50,14 @@ func findMetadata(link *peers.Link, start peers.Start) error {
 	t, _ := e.client.AddTorrentOpt(opts)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var hashes [][20]byte
-	if m.InfoHashV1 != "" {
-		hashes = append(hashes, opts.InfoHash)
-	}
-	if m.InfoHashV2 != "" {
-		hashes = append(hashes, *opts.InfoHashV2.Value.ToShort())
-	}
-	e.setOut(cfg, t, hashes, start.Options.UserAgent)
+	e.setOut(cfg, t, hashesOf(opts), start.Options.UserAgent)
 	go e.announcer.follow(ctx, tiersOf(start.Trackers), false)
 	go addPeers(t, start.Peers)
 	over := make(chan error, 1)
 	go func() { over <- link.Listen(peers.Orders{}) }()
 	err = e.wait(turns, over)
 	cancel()
-	e.announcer.leave(false, cmp.Or(max(0, start.Options.Linger), defaultLinger))
+	e.announcer.leave(false, cmp.Or(max(0, start.Options.Linger), peers.DefaultLinger))
 	if errors.Is(err, io.EOF) {
 		return nil // nobody waits for it any more
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -452,16 +453,11 @@ func (s *seeder) meet(hash [20]byte, found []tracker.Peer) {
 	var list []torrent.PeerInfo
 	for _, p := range found[:min(len(found), 2*leechersWanted)] {
 		if ip, ok := netip.AddrFromSlice(p.IP); ok && p.Port > 0 && p.Port < 1<<16 {
-			list = append(list, torrent.PeerInfo{Addr: addrPort(netip.AddrPortFrom(ip.Unmap(), uint16(p.Port))), Source: torrent.PeerSourceTracker})
+			list = append(list, torrent.PeerInfo{Addr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip.Unmap(), uint16(p.Port))), Source: torrent.PeerSourceTracker})
 		}
 	}
 	t.AddPeers(list)
 }
-
-// addrPort is an address as the client wants it.
-type addrPort netip.AddrPort
-
-func (a addrPort) String() string { return netip.AddrPort(a).String() }
 
 func (s *seeder) uploadedOf(c *content) int64 {
 	s.mu.RLock()

@@ -80,7 +80,7 @@ func seed(link *peers.Link, start peers.Start, socket *os.File) error {
 	s := &seeder{link: link, closed: make(chan struct{}), linger: start.Options.Linger, known: map[[20]byte]*content{},
 		active: map[*content]bool{}, changed: map[*content]bool{}}
 	if s.linger <= 0 {
-		s.linger = defaultLinger
+		s.linger = peers.DefaultLinger
 	}
 	s.files = newShelf(files)
 	if err := s.open(start.Options, start.Reach); err != nil {
@@ -121,8 +121,8 @@ func (s *seeder) open(o peers.Options, reach peers.Reach) error {
 	cfg.DropDuplicatePeerIds = true
 	cfg.Callbacks.ReceiveEncryptedHandshakeSkeys = s.secrets
 	cfg.Callbacks.ReadMessage = func(c *torrent.PeerConn, m *pp.Message) {
-		if m.Type == pp.Request && asksForPadding(c.Torrent().Info(), m) {
-			m.Keepalive = true // see engine.config
+		if m.Type == pp.Request {
+			passOverPadding(c.Torrent().Info(), m)
 		}
 	}
 	cfg.DefaultStorage = nowhere{}

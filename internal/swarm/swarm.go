@@ -28,12 +28,11 @@ const (
 	// peerIDPrefix is ours (BEP 20): torrent-xfer 0.1.0.
 	peerIDPrefix = "-TX0100-"
 
-	defaultPeers  = 50
-	queuePerPeer  = 256 << 10 // bytes waiting to be sent to one peer
-	offerEvery    = 10 * time.Millisecond
-	offerAnyway   = 200 * time.Millisecond // since what a peer said may take a moment to count
-	aliveEvery    = 5 * time.Second
-	defaultLinger = time.Second // for the announces that the file is complete and that we leave
+	defaultPeers = 50
+	queuePerPeer = 256 << 10 // bytes waiting to be sent to one peer
+	offerEvery   = 10 * time.Millisecond
+	offerAnyway  = 200 * time.Millisecond // since what a peer said may take a moment to count
+	aliveEvery   = 5 * time.Second
 )
 
 // engine serves one torrent for one Link.
@@ -64,7 +63,6 @@ type engine struct {
 type piece struct {
 	have, want bool
 	givers     []string
-	bad        bool // judged before the client asked
 }
 
 type copyOf struct{ piece, attempt int }
@@ -84,7 +82,8 @@ var (
 
 // Run speaks to the peers of the torrent that link names, until link stops it. file is read for pieces that are verified.
 // The error says why there is nothing to be had from peers; whatever panics in the library panics.
-// If link names none, finished files are seeded, and file is the socket over which they come.
+// If link names a magnet link instead, its torrent is looked for; file is not used. If it names neither, finished files are seeded, and
+// file is the socket over which they come.
 func Run(link *peers.Link, file *os.File) error {
 	start, err := link.Start()
 	if err != nil {
@@ -153,14 +152,7 @@ func (e *engine) open(ctx context.Context, start peers.Start) error {
 		return err
 	}
 	t.SetOnWriteChunkError(func(error) {}) // a block that came too late is no reason to stop
-	var hashes [][20]byte
-	if spec.InfoHash != (metainfo.Hash{}) {
-		hashes = append(hashes, spec.InfoHash)
-	}
-	if spec.InfoHashV2.Ok {
-		hashes = append(hashes, *spec.InfoHashV2.Value.ToShort())
-	}
-	e.setOut(cfg, t, hashes, start.Options.UserAgent)
+	e.setOut(cfg, t, hashesOf(spec.AddTorrentOpts), start.Options.UserAgent)
 	go func() {
 		if len(start.First) > 0 && !private {
 			select {
@@ -193,6 +185,17 @@ func (e *engine) exit() {
 		e.gate.close()
 	}
 	e.client.Close()
+}
+
+// hashesOf are the names of a torrent, of which a hybrid has two; that of v2 is cut (BEP 52).
+func hashesOf(o torrent.AddTorrentOpts) (list [][20]byte) {
+	if o.InfoHash != (metainfo.Hash{}) {
+		list = append(list, o.InfoHash)
+	}
+	if o.InfoHashV2.Ok {
+		list = append(list, *o.InfoHashV2.Value.ToShort())
+	}
+	return list
 }
 
 // setOut prepares what announces need.
@@ -232,9 +235,7 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 		case pp.Have, pp.Bitfield, pp.HaveAll, pp.HaveNone:
 			e.note(-1, 0)
 		case pp.Request:
-			if asksForPadding(e.info, m) {
-				m.Keepalive = true // which the client passes over; it would end the connection instead
-			}
+			passOverPadding(e.info, m)
 		}
 	}
 	cfg.Callbacks.PeerClosed = append(cfg.Callbacks.PeerClosed, func(*torrent.Peer) { e.note(-1, 0) })
@@ -244,6 +245,13 @@ func (e *engine) config(o peers.Options, reach peers.Reach, private bool) (*torr
 		e.gave(r.Peer.RemoteAddr.String(), int(r.Message.Index), int(r.Message.Begin)/ours.BlockSize)
 	})
 	return cfg, nil
+}
+
+// passOverPadding makes a request for padding one that the client does not see; it would end the connection.
+func passOverPadding(info *metainfo.Info, m *pp.Message) {
+	if asksForPadding(info, m) {
+		m.Keepalive = true
+	}
 }
 
 // asksForPadding reports whether a block is asked for with what follows the end of a file in a v2 torrent: libtorrent 2.0.8 believes
@@ -288,7 +296,6 @@ func (e *engine) gave(peer string, index, block int) {
 	if block < len(p.givers) {
 		p.givers[block] = peer
 	}
-	p.bad = false
 }
 
 // offer tells what peers have whenever that has changed, and at times although it has not.
@@ -428,6 +435,7 @@ func (e *engine) blameOnly(piece, attempt int) {
 	}
 	if len(givers) > 0 && givers[0] != "" {
 		e.ban(givers[0], piece)
+		delete(e.history, copyOf{piece, attempt})
 	}
 }
 
@@ -482,7 +490,7 @@ func (e *engine) ask(index int) verdict {
 // close takes leave: of peers at once, of trackers within a moment.
 func (e *engine) close(linger time.Duration) {
 	if linger <= 0 {
-		linger = defaultLinger
+		linger = peers.DefaultLinger
 	}
 	e.mu.Lock()
 	complete := !slices.ContainsFunc(e.pieces, func(p piece) bool { return !p.have }) // the client may not know yet
