@@ -24,6 +24,8 @@ const (
 	windowLeast    = 4 << 20                // bytes of that at least
 	crowdShare     = 16                     // of what no peer has, a mirror's range is this part of one's own share
 	plentyOfPeers  = 3                      // peers that are so many times faster than all mirrors together need none of them
+	peersProve     = time.Second            // for peers who have come to show how fast they are
+	proveSeconds   = 0.1                    // a mirror's range, meanwhile, of what they have
 	peersQuiet     = time.Second            // silence after which what peers are fetching is up for mirrors
 	peersUnseen    = 10 * time.Second       // for peers to appear, once no mirror is left
 	peersSilent    = time.Minute            // for the next block of peers who are there, once no mirror is left
@@ -49,8 +51,10 @@ type Swarm struct {
 
 	// The rest is guarded by the Sink's mutex.
 	peers    int
+	since    time.Time // when the first came
 	had      []bool // by piece: some peer has it
 	asked    []bool // by piece: peers are being asked for it
+	mine     []bool // by piece: it falls to this download to fetch it from mirrors
 	told     []orderKind
 	checks   map[int]bool // pieces that the peers' side believes to be whole
 	attempts map[int]int  // failed copies, by piece
@@ -166,7 +170,7 @@ func (w *Swarm) Next(ctx context.Context) (Orders, error) {
 		case <-ctx.Done():
 			return o, ctx.Err()
 		case <-w.nudged:
-			time.Sleep(max(ordersInterval, 20*took))
+			time.Sleep(min(max(ordersInterval, 20*took), ordersAgain))
 		case <-time.After(ordersAgain):
 		}
 	}
@@ -342,24 +346,26 @@ type Offer struct {
 	Peers    int
 	Had      []bool // by piece: some peer has it
 	Asked    []bool // by piece: peers are being asked for it
+	Mine     []bool // by piece: of all downloads that are there, it falls to this one to fetch it from mirrors
 	Uploaded int64  // bytes given to peers so far
 }
 
-// Offer replaces the previous offer; o.Had and o.Asked have an element for each piece.
+// Offer replaces the previous offer; o.Had, o.Asked and o.Mine have an element for each piece.
 func (w *Swarm) Offer(o Offer) {
 	s := w.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(o.Had) != len(w.had) || len(o.Asked) != len(w.had) || s.swarm != w {
+	if len(o.Had) != len(w.had) || len(o.Asked) != len(w.had) || len(o.Mine) != len(w.had) || s.swarm != w {
 		return
 	}
 	alone := w.peers == 0
 	defer s.nudge()
-	w.peers, w.had, w.asked, s.uploaded = o.Peers, o.Had, o.Asked, o.Uploaded
+	w.peers, w.had, w.asked, w.mine, s.uploaded = o.Peers, o.Had, o.Asked, o.Mine, o.Uploaded
 	if o.Peers > 0 {
 		w.seen = time.Now()
 	}
 	if alone && o.Peers > 0 {
+		w.since = time.Now()
 		s.leaveToPeers()
 		s.wake()
 	}
@@ -394,14 +400,16 @@ func (s *Sink) amongPeers() bool {
 	return w != nil && w.peers > 0 && s.manifest == w.manifest
 }
 
-// assignAmong claims a range for the mirror f where it helps most among peers: of what no peer has, from a place of its own
-// choice at random, else of what nobody is being asked for, else of what peers are slow at. nil: peers do not need it now.
+// assignAmong claims a range for the mirror f where it helps most among peers: of what no peer has and falls to this download,
+// else of what no peer has, from a place of its own choice at random, else of what nobody is being asked for, else of what peers
+// are slow at. nil: peers do not need it now.
 func (s *Sink) assignAmong(f *Feed, now time.Time) *Claim {
 	w := s.swarm
 	taken := w.claimed()
 	quiet := now.Sub(w.feed.last) > peersQuiet
 	free := func(p int) bool { return s.pieces[p] == pieceMissing && !taken[p] && !s.solo[p] }
 	rare := func(p int) bool { return free(p) && !w.had[p] }
+	mine := func(p int) bool { return rare(p) && w.mine[p] }
 	left := func(p int) bool { return free(p) && w.told[p] != orderWant }
 	idle := func(p int) bool { return free(p) && (!w.asked[p] || quiet) }
 	unseen := int64(0)
@@ -411,7 +419,8 @@ func (s *Sink) assignAmong(f *Feed, now time.Time) *Claim {
 		}
 	}
 	// Others fetch such pieces at the same time, and what they are at is not known here: small ranges seldom meet.
-	if c := s.claimPieces(f, now, unseen/int64(crowdShare*(w.peers+1)), rare); c != nil {
+	most := unseen / int64(crowdShare*(w.peers+1))
+	if c := s.claimPieces(f, now, most, mine); c != nil {
 		return c
 	}
 	mirrors := 0.0
@@ -422,10 +431,17 @@ func (s *Sink) assignAmong(f *Feed, now time.Time) *Claim {
 	}
 	peers := w.feed.speed(now)
 	if !quiet && mirrors > 0 && peers > plentyOfPeers*mirrors {
-		return nil
+		return nil // what falls to others comes through them
+	}
+	if c := s.claimPieces(f, now, most, rare); c != nil {
+		return c
+	}
+	most = int64(math.MaxInt64)
+	if now.Sub(w.since) < peersProve {
+		most = int64(f.speed(now) * proveSeconds)
 	}
 	for _, ok := range []func(int) bool{left, idle} {
-		if c := s.claimPieces(f, now, math.MaxInt64, ok); c != nil {
+		if c := s.claimPieces(f, now, most, ok); c != nil {
 			return c
 		}
 	}
@@ -440,9 +456,9 @@ func (s *Sink) assignAmong(f *Feed, now time.Time) *Claim {
 		}
 	}
 	v := max(f.speed(now), 1)
-	mine := f.delay().Seconds() + float64(min(w.manifest.PieceLength, w.manifest.Size))/v
+	alone := f.delay().Seconds() + float64(min(w.manifest.PieceLength, w.manifest.Size))/v
 	silence := now.Sub(w.feed.last).Seconds() // which may last as long again: who limits a rate sends in bursts
-	if rest == 0 || max(rest/max(peers, 1), silence) < mine*1.5 {
+	if rest == 0 || max(rest/max(peers, 1), silence) < alone*1.5 {
 		return nil
 	}
 	return s.claimPieces(f, now, int64(rest*v/max(mirrors+peers, v)/2), free)

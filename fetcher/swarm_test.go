@@ -38,7 +38,7 @@ func (f *friends) Fill(ctx context.Context, dst *Sink) error {
 	}
 	n := w.manifest.Pieces()
 	all := slices.Repeat([]bool{true}, n)
-	w.Offer(Offer{Peers: 1, Had: all, Asked: make([]bool, n)})
+	w.Offer(Offer{Peers: 1, Had: all, Asked: make([]bool, n), Mine: make([]bool, n)})
 	per := int(w.manifest.PieceLength / blockSize)
 	given, wanted := 0, map[int]bool{}
 	for {
@@ -298,6 +298,32 @@ func TestMirrorsRelievePeers(t *testing.T) {
 }
 
 func sorted(list []int) []int { slices.Sort(list); return list }
+
+// What falls to others is left to them while peers are far quicker than mirrors, and not a moment longer.
+func TestMirrorsFetchWhatFallsToThem(t *testing.T) {
+	s, w := swarmOn(t, randomBytes(4*64<<10))
+	w.Offer(Offer{Peers: 2, Had: []bool{true, false, false, false}, Asked: make([]bool, 4), Mine: []bool{true, false, true, false}})
+	f := s.open("mirror", "mirror")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	f.active, f.rate, w.feed.rate, w.feed.last = true, 1<<20, 10<<20, now
+	c := s.assignAmong(f, now)
+	if c == nil || c.start != 2*64<<10 || c.end != 3*64<<10 {
+		t.Fatalf("%+v instead of the one piece that nobody has and falls to this download", c)
+	}
+	if c := s.assignAmong(f, now); c != nil {
+		t.Errorf("%+v, which others bring", c)
+	}
+	w.feed.rate = 1 << 20
+	if c := s.assignAmong(f, now); c == nil || c.start != 64<<10 && c.start != 3*64<<10 {
+		t.Errorf("%+v: peers are no quicker than the mirror, and two pieces nobody has", c)
+	}
+	w.feed.rate = 10 << 20
+	if c := s.assignAmong(f, now.Add(2*peersQuiet)); c == nil {
+		t.Error("peers are silent, and the mirror waits for them")
+	}
+}
 
 // A piece of which a mirror and peers each gave a part: whoever was wrong is found out, the other is not blamed.
 func TestMixedPieces(t *testing.T) {

@@ -79,10 +79,10 @@ func (l *Link) Data(block int, p []byte) error { return l.f.write(kindData, putN
 // Check asks whether a piece is right. Everything written before has arrived when it is answered.
 func (l *Link) Check(piece int) error { return l.f.writeNumbers(kindCheck, piece) }
 
-// Offer tells what peers have and are asked for.
-func (l *Link) Offer(peers int, uploaded int64, had, asked []bool) error {
+// Offer tells what peers have and are asked for, and what is ours to fetch from mirrors.
+func (l *Link) Offer(peers int, uploaded int64, had, asked, mine []bool) error {
 	head := binary.LittleEndian.AppendUint64(putNumbers(peers), uint64(uploaded))
-	return l.f.write(kindOffer, head, packBits(had), packBits(asked))
+	return l.f.write(kindOffer, head, packBits(had), packBits(asked), packBits(mine))
 }
 
 // Blame names a peer who sent what it should not have.

@@ -199,11 +199,11 @@ func (s *Source) listen(ctx context.Context, p *process, in *frames, w *fetcher.
 				w.Check(list[0])
 			}
 		case kindOffer:
-			if len(data) != 12+2*bits {
+			if len(data) != 12+3*bits {
 				return errFrame
 			}
 			w.Offer(fetcher.Offer{Peers: int(binary.LittleEndian.Uint32(data)), Uploaded: max(0, int64(binary.LittleEndian.Uint64(data[4:]))),
-				Had: unpackBits(data[12:], n), Asked: unpackBits(data[12+bits:], n)})
+				Had: unpackBits(data[12:], n), Asked: unpackBits(data[12+bits:], n), Mine: unpackBits(data[12+2*bits:], n)})
 		case kindBlame:
 			if len(data) > maxText {
 				return errFrame

@@ -34,7 +34,7 @@ const (
 	// From the worker.
 	kindData  = 'D' // block, its bytes
 	kindCheck = 'C' // piece
-	kindOffer = 'O' // peers, uploaded (two numbers, low one first), bits of had, bits of asked
+	kindOffer = 'O' // peers, uploaded (two numbers, low one first), bits of had, of asked, of mine
 	kindBlame = 'B' // a peer's address, a line feed, what it did
 	kindNote  = 'N' // text for people
 	kindHeard = 'J' // the first of kindFirst that answered
@@ -49,7 +49,7 @@ const (
 
 const (
 	maxFrame     = 2*metainfo.MaxSize + 1<<20 // the metainfo as base64
-	maxFromPeers = 1 << 20                    // bits of 4 million pieces
+	maxFromPeers = 1 << 20                    // bits of 2.7 million pieces
 	maxText      = 4 << 10
 )
 

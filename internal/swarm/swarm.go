@@ -33,6 +33,7 @@ const (
 	offerEvery   = 10 * time.Millisecond
 	offerAnyway  = 200 * time.Millisecond // since what a peer said may take a moment to count
 	aliveEvery   = 5 * time.Second
+	passOn       = 200 * time.Millisecond // for what came last: nobody else may have it, and each would go to the mirror for it
 )
 
 // engine serves one torrent for one Link.
@@ -304,16 +305,16 @@ func (e *engine) offer(done <-chan struct{}) {
 	defer tick.Stop()
 	var told, looked time.Time
 	var took time.Duration // to look once: of very many pieces, so long that it is not done often
-	var lastConns int
 	var lastUploaded int64
-	var lastHad, lastAsked []bool
+	var lastHad, lastAsked, mine []bool
+	var there [][20]byte // ids of peers
 	n := e.torrent.NumPieces()
 	for {
 		select {
 		case <-done:
 			return
 		case now := <-tick.C:
-			if now.Sub(looked) < 20*took {
+			if now.Sub(looked) < min(20*took, offerAnyway) {
 				continue
 			}
 			now = time.Now()
@@ -326,8 +327,9 @@ func (e *engine) offer(done <-chan struct{}) {
 			}
 			looked = now
 			conns := e.torrent.PeerConns()
-			had, asked := make([]bool, n), make([]bool, n)
+			had, asked, ids := make([]bool, n), make([]bool, n), make([][20]byte, 0, len(conns))
 			for _, c := range conns {
+				ids = append(ids, c.PeerID)
 				c.PeerPieces().Iterate(func(p uint32) bool {
 					if int(p) < n {
 						had[p] = true
@@ -343,11 +345,15 @@ func (e *engine) offer(done <-chan struct{}) {
 			stats := e.torrent.Stats()
 			uploaded := stats.BytesWrittenData.Int64()
 			took = time.Since(now)
-			if len(conns) == lastConns && (uploaded == lastUploaded || now.Sub(told) < offerAnyway) && slices.Equal(had, lastHad) && slices.Equal(asked, lastAsked) && now.Sub(told) < aliveEvery {
+			slices.SortFunc(ids, func(a, b [20]byte) int { return bytes.Compare(a[:], b[:]) })
+			if mine == nil || !slices.Equal(ids, there) {
+				there, mine, told = ids, share(e.client.PeerID(), ids, n), time.Time{}
+			}
+			if (uploaded == lastUploaded || now.Sub(told) < offerAnyway) && slices.Equal(had, lastHad) && slices.Equal(asked, lastAsked) && now.Sub(told) < aliveEvery {
 				continue
 			}
-			lastConns, lastUploaded, lastHad, lastAsked, told = len(conns), uploaded, had, asked, now
-			if e.link.Offer(len(conns), uploaded, had, asked) != nil {
+			lastUploaded, lastHad, lastAsked, told = uploaded, had, asked, now
+			if e.link.Offer(len(conns), uploaded, had, asked, mine) != nil {
 				return
 			}
 		}
@@ -487,7 +493,7 @@ func (e *engine) ask(index int) verdict {
 	}
 }
 
-// close takes leave: of peers at once, of trackers within a moment.
+// close takes leave, of peers and trackers, within a moment.
 func (e *engine) close(linger time.Duration) {
 	if linger <= 0 {
 		linger = peers.DefaultLinger
@@ -497,6 +503,9 @@ func (e *engine) close(linger time.Duration) {
 	e.mu.Unlock()
 	var told sync.WaitGroup
 	told.Go(func() { e.announcer.leave(complete, linger) })
+	if complete && len(e.torrent.PeerConns()) > 0 {
+		time.Sleep(min(passOn, linger))
+	}
 	e.exit()
 	told.Wait()
 }
