@@ -277,7 +277,7 @@ func TestPeersKeepOffMirrorsClaims(t *testing.T) {
 func TestMirrorsRelievePeers(t *testing.T) {
 	s, w := swarmOn(t, randomBytes(16*64<<10))
 	all := slices.Repeat([]bool{true}, 16)
-	w.Offer(Offer{Peers: 1, Had: all, Asked: all})
+	w.Offer(Offer{Peers: 1, Had: all, Asked: all, Mine: make([]bool, 16)})
 	f := s.open("mirror", "mirror")
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -70,8 +70,8 @@ func peersSettingsTable(joining []string, seeding ...string) []setting {
 				}
 				return nil
 			}},
-		{name: "encryption", value: true, lasting: true, verbs: verbs, usage: "encrypt what peers exchange; `HOW` is prefer, require or never",
-			set: oneOf(func(s *settings) *string { return &s.peers.options.Encryption }, "prefer", "require", "never")},
+		{name: "encryption", value: true, lasting: true, verbs: verbs, usage: "hide from the network what peers exchange; `HOW` is allow (default), prefer, require or never",
+			set: oneOf(func(s *settings) *string { return &s.peers.options.Encryption }, "allow", "prefer", "require", "never")},
 		{name: "dht", lasting: true, verbs: verbs, usage: "look for peers in the DHT too",
 			set: func(s *settings, v string) error { return parseBool(v, &s.peers.options.DHT) }},
 		{name: "dht-node", value: true, many: true, lasting: true, colons: true, verbs: verbs, usage: "enter the DHT at `HOST:PORT`, not at the usual places; implies --dht",

@@ -74,7 +74,7 @@ type Options struct {
 	DHT         bool          `json:"dht"`          //
 	DHTNodes    []string      `json:"dht_nodes"`    // "host:port", in place of the usual ones
 	NoLPD       bool          `json:"no_lpd"`       // no local discovery (BEP 14)
-	Encryption  string        `json:"encryption"`   // "require", "never", or "prefer" ("": the same)
+	Encryption  string        `json:"encryption"`   // "allow" ("": the same), "prefer", "require" or "never"
 	Block       []string      `json:"block"`        // addresses and prefixes never to speak to
 	UserAgent   string        `json:"user_agent"`   // for HTTP trackers
 	Linger      time.Duration `json:"linger"`       // for the last announce; <= 0: 1 s

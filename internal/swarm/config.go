@@ -47,7 +47,10 @@ func clientConfig(o peers.Options, f *filter) (*torrent.ClientConfig, error) {
 	cfg.Bep20 = peerIDPrefix
 	cfg.HTTPUserAgent, cfg.ExtendedHandshakeClientVersion = o.UserAgent, o.UserAgent
 	cfg.Slogger = slog.New(slog.DiscardHandler)
+	cfg.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{} // it costs a millisecond per connection, and mirrors show what is fetched anyway
 	switch o.Encryption {
+	case "prefer":
+		cfg.HeaderObfuscationPolicy.Preferred = true
 	case "require":
 		cfg.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{Preferred: true, RequirePreferred: true}
 		cfg.CryptoProvides = mse.CryptoMethodRC4

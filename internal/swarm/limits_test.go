@@ -62,21 +62,24 @@ func TestBlock(t *testing.T) {
 }
 
 func TestEncryption(t *testing.T) {
-	for _, how := range []string{"require", "never"} {
-		t.Run(how, func(t *testing.T) {
+	for _, how := range []string{"", "prefer", "require", "never"} {
+		t.Run("how="+how, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, 5<<20, mirrortest.Config{}, metainfo.V1, 0)
 			p := s.stranger(t, "127.0.0.30", s.tracker, nil)
 			s.during(t, func(_ *fetcher.Fetcher, o *peers.Options) { o.Encryption = how }, func(worker netip.AddrPort) {
 				eventually(t, "the peer is not dialled", func() bool { return p.plain.Load()+p.dark.Load() > 0 })
-				if how == "never" {
+				if how != "require" {
 					eventually(t, "a handshake that is not encrypted is not answered", func() bool { return s.greets(t, "127.0.0.1", worker) })
 				} else if s.greets(t, "127.0.0.1", worker) {
 					t.Error("a handshake that is not encrypted is answered")
 				}
 			})
-			if wrong := map[string]int64{"require": p.plain.Load(), "never": p.dark.Load()}[how]; wrong > 0 {
+			if wrong := map[string]int64{"": p.dark.Load(), "require": p.plain.Load(), "never": p.dark.Load()}[how]; wrong > 0 {
 				t.Errorf("%d connections of the other kind", wrong)
+			}
+			if how == "prefer" && p.dark.Load() == 0 {
+				t.Error("it did not try encryption")
 			}
 		})
 	}
