@@ -151,6 +151,7 @@ func (w *Swarm) OpenPartial() (*os.File, error) {
 // Next waits until something has changed. io.EOF: the file is whole, and the orders say so.
 func (w *Swarm) Next(ctx context.Context) (Orders, error) {
 	for {
+		ended := ctx.Err() // what was so before it ended is told
 		w.s.mu.Lock()
 		began := time.Now()
 		over := w.s.swarm != w
@@ -165,10 +166,11 @@ func (w *Swarm) Next(ctx context.Context) (Orders, error) {
 			return o, io.EOF
 		case !o.empty():
 			return o, nil
+		case ended != nil:
+			return o, ended
 		}
 		select {
 		case <-ctx.Done():
-			return o, ctx.Err()
 		case <-w.nudged:
 			time.Sleep(min(max(ordersInterval, 20*took), ordersAgain))
 		case <-time.After(ordersAgain):

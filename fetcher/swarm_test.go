@@ -297,6 +297,26 @@ func TestMirrorsRelievePeers(t *testing.T) {
 	}
 }
 
+// A download ends as soon as the file is whole; that it is, peers are told all the same.
+func TestWholeIsToldAtTheEnd(t *testing.T) {
+	s, w := swarmOn(t, randomBytes(4*64<<10))
+	until(t, w, func(o Orders) bool { return len(o.Want) == 4 })
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		time.Sleep(20 * time.Millisecond) // so that it waits, most of the time
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for p := range s.pieces {
+			s.pieces[p] = pieceGood
+		}
+		s.got, s.good = s.size, len(s.pieces)
+		cancel()
+	}()
+	if o, err := w.Next(ctx); !errors.Is(err, io.EOF) || len(o.Have) != 4 {
+		t.Errorf("%v, of %v", err, o)
+	}
+}
+
 func sorted(list []int) []int { slices.Sort(list); return list }
 
 // What falls to others is left to them while peers are far quicker than mirrors, and not a moment longer.
