@@ -106,7 +106,7 @@ func (a *aptMethod) confine(c *aptmethod.Config, write, read []string) {
 	}
 	to := reach{write: write, read: read}
 	if with := a.engine.with; with != nil {
-		to.run, to.listen = with.worker, []uint16{uint16(with.options.Port)}
+		to.run, to.listen = with.worker, with.ports()
 	}
 	if text, err := confine(a.env, to); err != nil && a.engine.settings.verbose {
 		warn(a.env.Stderr, "not confined: %v; in force: %s", err, text)

@@ -390,7 +390,7 @@ func readMagnet(env Env, s settings, text string) (name string, data []byte, err
 	if env.UID == 0 {
 		to := reach{}
 		if t.with != nil {
-			to.run, to.listen = t.with.worker, []uint16{uint16(t.with.options.Port)}
+			to.run, to.listen = t.with.worker, t.with.ports()
 		}
 		confine(env, to) // its error may be ignored: nothing is written here
 	}

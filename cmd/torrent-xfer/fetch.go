@@ -364,7 +364,7 @@ func (d *download) confine(req fetcher.Request, with *company, streamed bool, lo
 		to.read = append(to.read, d.url.Path)
 	}
 	if with != nil {
-		to.run, to.listen = with.worker, []uint16{uint16(with.options.Port)}
+		to.run, to.listen = with.worker, with.ports()
 	}
 	text, err := confine(d.env, to)
 	if err != nil {

@@ -108,6 +108,15 @@ type company struct {
 	always  bool
 }
 
+// ports are those that the worker may bind; 0: any.
+func (c *company) ports() []uint16 {
+	list := []uint16{uint16(c.options.Port)}
+	if c.options.Interface != "" && c.options.Port != 0 {
+		list = append(list, 0) // connections that it makes are bound too
+	}
+	return list
+}
+
 // company finds out whether peers are wanted, and can be had.
 func (d *download) company(req fetcher.Request) (*company, error) {
 	always := d.settings.peers.when == "always"

@@ -81,7 +81,7 @@ func serveCommand(env Env, c *cli.Context) error {
 	}
 	stop()
 	if env.UID == 0 {
-		text, err := confine(env, reach{read: paths, run: with.worker, listen: []uint16{uint16(with.options.Port)}})
+		text, err := confine(env, reach{read: paths, run: with.worker, listen: with.ports()})
 		job.log.Info("confined", "in_force", text, "error", err)
 	}
 	var printed error
