@@ -52,9 +52,9 @@ type Swarm struct {
 	// The rest is guarded by the Sink's mutex.
 	peers    int
 	since    time.Time // when the first came
-	had      []bool // by piece: some peer has it
-	asked    []bool // by piece: peers are being asked for it
-	mine     []bool // by piece: it falls to this download to fetch it from mirrors
+	had      []bool    // by piece: some peer has it
+	asked    []bool    // by piece: peers are being asked for it
+	mine     []bool    // by piece: it falls to this download to fetch it from mirrors
 	told     []orderKind
 	checks   map[int]bool // pieces that the peers' side believes to be whole
 	attempts map[int]int  // failed copies, by piece
