@@ -55,7 +55,8 @@ type world struct {
 
 func newWorld(t *testing.T, size int) *world {
 	w := &world{T: t, data: randomBytes(size), dir: t.TempDir(), gate: newGate()}
-	w.fetcher.StallTimeout, w.fetcher.leastDoubt = 30*time.Second, 20*time.Second // a busy machine takes longer
+	// A busy machine takes longer.
+	w.fetcher.StallTimeout, w.fetcher.leastDoubt, w.fetcher.torrentGrace = 30*time.Second, 20*time.Second, 3*time.Second
 	w.fetcher.OnEvent = func(e Event) { w.events = append(w.events, e) }
 	return w
 }

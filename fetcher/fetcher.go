@@ -113,7 +113,7 @@ type Fetcher struct {
 	// StallTimeout is how long a source may be silent before it is set aside. <= 0: 10 s.
 	StallTimeout time.Duration
 
-	leastDoubt time.Duration // 0: the constant of that name
+	leastDoubt, torrentGrace time.Duration // 0: the constant of that name
 }
 
 // Result tells how a file came to be.

@@ -122,7 +122,7 @@ func (j *job) run(ctx context.Context) (err error) {
 		case <-full:
 			complete = true
 			if j.waitsForTorrent() {
-				full = j.torrent.grace()
+				full = j.grace()
 			}
 		default:
 		}

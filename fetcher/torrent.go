@@ -2,6 +2,7 @@ package fetcher
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -331,13 +332,14 @@ func (j *job) rememberTorrents() {
 func (j *job) waitsForTorrent() bool { return j.torrent.pending > 0 && !j.sink.shared() }
 
 // grace is closed when the wait for a torrent is over. For one that the user named it is never.
-func (t *torrents) grace() <-chan struct{} {
+func (j *job) grace() <-chan struct{} {
+	t := &j.torrent
 	if t.swears {
 		return nil
 	}
 	if t.timer == nil {
 		t.timer = make(chan struct{})
-		time.AfterFunc(torrentGrace, func() { close(t.timer) })
+		time.AfterFunc(cmp.Or(j.torrentGrace, torrentGrace), func() { close(t.timer) })
 	}
 	return t.timer
 }
