@@ -16,7 +16,7 @@ func TestCreateIsEnded(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"signal", func(pid int, _ string) error { return syscall.Kill(pid, syscall.SIGINT) }, exitInterrupted,
+		{"signal", func(pid int, _ string) error { return syscall.Kill(pid, syscall.SIGTERM) }, exitInterrupted,
 			"torrent-xfer: big.pkg: interrupted; no torrent was made"},
 		{"change", func(_ int, file string) error { return os.Truncate(file, 1000) }, exitFailed,
 			"torrent-xfer: big.pkg: it was changed while it was read; no torrent was made"},
