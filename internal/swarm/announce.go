@@ -2,7 +2,6 @@ package swarm
 
 import (
 	"context"
-	"log/slog"
 	"maps"
 	"math"
 	"net"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/anacrolix/torrent"
 	"github.com/anacrolix/torrent/tracker"
-	trackerhttp "github.com/anacrolix/torrent/tracker/http"
 )
 
 const (
@@ -202,8 +200,7 @@ func (a *announcer) announce(ctx context.Context, at place, event tracker.Announ
 	}
 	within, cancel := context.WithTimeout(ctx, announcePatience)
 	defer cancel()
-	c, err := tracker.NewClient(at.url, tracker.NewClientOpts{Http: trackerhttp.NewClientOpts{DialContext: a.e.filter.dialTracker},
-		ListenPacket: a.e.filter.packets(within, at.url, cancel), UdpNetwork: a.e.udp, Slogger: slog.New(slog.DiscardHandler)})
+	c, err := a.e.filter.tracker(within, at.url, a.e.udp, cancel)
 	if err != nil {
 		return 0, err
 	}

@@ -10,13 +10,11 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/anacrolix/torrent"
 	"github.com/anacrolix/torrent/tracker"
-	httptracker "github.com/anacrolix/torrent/tracker/http"
 	"github.com/anacrolix/torrent/tracker/udp"
 )
 
@@ -72,8 +70,8 @@ type queue struct {
 	busy     int
 	failures int // in a row
 	wake     chan struct{}
-	opening  sync.Mutex     // held while the client is made
-	client   tracker.Client // nil: none yet
+	opening  sync.Mutex    // held while the client is made
+	client   trackerClient // nil: none yet
 }
 
 // byDue is a heap.
@@ -274,7 +272,7 @@ func (q *queue) pick(now time.Time) (t *stand, wait time.Duration) {
 }
 
 // connect makes the client of the tracker, which may have to look up its address.
-func (a *rounds) connect(ctx context.Context, q *queue) (tracker.Client, error) {
+func (a *rounds) connect(ctx context.Context, q *queue) (trackerClient, error) {
 	q.opening.Lock()
 	defer q.opening.Unlock()
 	a.mu.Lock()
@@ -283,8 +281,7 @@ func (a *rounds) connect(ctx context.Context, q *queue) (tracker.Client, error) 
 	if client != nil {
 		return client, nil
 	}
-	client, err := tracker.NewClient(q.url, tracker.NewClientOpts{ListenPacket: a.s.filter.packets(ctx, q.url, nil),
-		Http: httptracker.NewClientOpts{DialContext: a.s.filter.dialTracker, AllowKeepAlive: true}})
+	client, err := a.s.filter.tracker(ctx, q.url, "", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -390,10 +387,10 @@ func (a *rounds) done(q *queue, t *stand, interval int32, err error) {
 	}
 }
 
-// refuses reports whether a tracker has answered that it does not want a torrent. The client has no type for what comes by HTTP.
+// refuses reports whether a tracker has answered that it does not want a torrent.
 func refuses(err error) bool {
 	var byUDP udp.ErrorResponse
-	return errors.As(err, &byUDP) || err != nil && strings.HasPrefix(err.Error(), "tracker gave failure reason")
+	return errors.As(err, &byUDP) || errors.As(err, new(refusal))
 }
 
 // leave takes leave of all trackers, as far as that is possible within d; the last announced come first.

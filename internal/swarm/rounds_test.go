@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/anacrolix/torrent/tracker"
+
+	"torrent-xfer/internal/peers"
 )
 
 // A tracker that does not want a torrent is well, and no other has to wait for that; one that cannot be spoken to is given a rest, but
@@ -30,7 +32,7 @@ func TestRoundsRefused(t *testing.T) {
 	}
 	nobody.Close()
 	for url, refused := range map[string]bool{srv.URL + "/": true, refusingUDP(t): true, srv.URL + "/broken": false, "http://" + nobody.Addr().String(): false} {
-		c, err := tracker.NewClient(url, tracker.NewClientOpts{})
+		c, err := (&filter{reach: peers.Reach{Private: true}}).tracker(t.Context(), url, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
