@@ -456,12 +456,8 @@ func lie(c net.Conn, pieces int, sent *atomic.Int64) {
 	send(5, field...) // bitfield
 	send(1)           // unchoke
 	for {
-		var head [4]byte
-		if _, err := io.ReadFull(r, head[:]); err != nil {
-			return
-		}
-		msg := make([]byte, binary.BigEndian.Uint32(head[:]))
-		if _, err := io.ReadFull(r, msg); err != nil {
+		msg, err := message(r)
+		if err != nil {
 			return
 		}
 		if len(msg) == 13 && msg[0] == 6 { // request: piece, begin, length

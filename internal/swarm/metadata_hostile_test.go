@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -68,12 +67,8 @@ func (i *informant) serve(c net.Conn) {
 	c.Write(extended(0, fmt.Sprintf("d1:md11:ut_metadatai3ee13:metadata_sizei%dee", i.size)))
 	theirs := byte(0)
 	for {
-		var head [4]byte
-		if _, err := io.ReadFull(r, head[:]); err != nil {
-			return
-		}
-		msg := make([]byte, binary.BigEndian.Uint32(head[:]))
-		if _, err := io.ReadFull(r, msg); err != nil {
+		msg, err := message(r)
+		if err != nil {
 			return
 		}
 		switch {

@@ -73,18 +73,25 @@ func (p *stranger) meet(c net.Conn) {
 	c.Write(hello[:])
 	extend(c, 0, "d1:md6:ut_pexi7eee")
 	for {
-		var head [4]byte
-		if _, err := io.ReadFull(r, head[:]); err != nil {
-			return
-		}
-		msg := make([]byte, binary.BigEndian.Uint32(head[:]))
-		if _, err := io.ReadFull(r, msg); err != nil {
+		msg, err := message(r)
+		if err != nil {
 			return
 		}
 		if len(msg) > 2 && msg[0] == 20 && msg[1] == 0 && p.extended != nil {
 			p.extended(c, msg[2:])
 		}
 	}
+}
+
+// message reads what follows a handshake (BEP 3): a length, a kind and its payload; nothing keeps the connection alive.
+func message(r io.Reader) ([]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	msg := make([]byte, binary.BigEndian.Uint32(head[:]))
+	_, err := io.ReadFull(r, msg)
+	return msg, err
 }
 
 // extend sends a message of an extension.
